@@ -1,0 +1,169 @@
+"""The commands and their options; what they do stands in the file of each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qkvlab.tasks.vocabulary import Lang
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="qkvlab: the laboratory for how a Transformer makes its queries, keys and values.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Language(StrEnum):
+    """Languages of everything that people read."""
+
+    zh = "zh"
+    en = "en"
+
+
+LangOption = Annotated[Language | None, typer.Option("--lang", help="Language; your locale's unless given.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from qkvlab import __version__
+
+        print(f"qkvlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
+
+
+@app.command()
+def study(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file that states a study.")] = "article",
+    designs: Annotated[str | None, typer.Option(help="Designs, such as QKV,QQV; the recipe's unless given.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, such as library.")] = None,
+    settings: Annotated[
+        str | None, typer.Option(help="Settings, such as synonym/fixed, or `synonym` for all that begin so.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Judge at most so many seeds.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Smallest difference that matters; each task's own.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Chance of any wrong verdict in the study.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop after so many minutes; run again to go on.")] = 3.0,
+    lang: LangOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; qkvlab-runs/<recipe> unless given.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train designs side by side and decide, with evidence, which is better.
+
+    The same command again continues; what is stored is never lost.
+
+    **Examples**
+
+    `qkvlab study` - the article's designs, three minutes
+
+    `qkvlab study --minutes 20` - go on until more is decided
+
+    `qkvlab study fifteen --settings directed/fixed` - all fifteen ways on one setting
+
+    `qkvlab study --designs QKV,QQV,QKK --settings synonym --out my-study`
+    """
+    from qkvlab.cli.study import run_study
+
+    run_study(
+        recipe, designs=designs, tasks=tasks, settings=settings, seeds=seeds, delta=delta, alpha=alpha,
+        minutes=minutes, lang=_lang(lang), device=device, out=out, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study, such as qkvlab-runs/article.")],
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write report.html, results.csv, verdicts.json and figures of a study, finished or not.
+
+    **Example** `qkvlab report qkvlab-runs/article`
+    """
+    from qkvlab.cli.report import write_report
+
+    write_report(folder, lang=_lang(lang), as_json=json)
+
+
+@app.command()
+def ask(
+    text: Annotated[
+        str | None, typer.Argument(help="A question or word, such as 怎么减肥？; leave it out to list the words.")
+    ] = None,
+    shelf: Annotated[str | None, typer.Option(help="Labels on the shelf, such as 减肥,瘦身,历史.")] = None,
+    setting: Annotated[
+        str, typer.Option(help="Which trained models answer: synonym/fixed, synonym/learned or directed/fixed.")
+    ] = "synonym/fixed",
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask the library: under each design, the score of every label and what comes back.
+
+    Runs the small models that ship with the package, in NumPy.
+
+    **Examples**
+
+    `qkvlab ask 怎么减肥？`
+
+    `qkvlab ask "How do I lose weight?" --setting directed/fixed --lang en`
+
+    `qkvlab ask 瘦身 --shelf 减肥,运动,历史,音乐`
+    """
+    from qkvlab.cli.ask import ask_library
+
+    ask_library(text, shelf=shelf, setting=setting, lang=_lang(lang), as_json=json)
+
+
+@app.command()
+def designs(
+    d_model: Annotated[int, typer.Option(help="Width of x.")] = 768,
+    heads: Annotated[int, typer.Option(help="Query heads.")] = 12,
+    d_head: Annotated[int | None, typer.Option(help="Channels of a head; d_model / heads unless given.")] = None,
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List every design with what it costs at your sizes.
+
+    **Example** `qkvlab designs --d-model 4096 --heads 32`
+    """
+    from qkvlab.cli.listings import list_designs
+
+    list_designs(d_model, heads, d_head, lang=_lang(lang), as_json=json)
+
+
+@app.command()
+def tasks(lang: LangOption = None, json: JsonOption = False) -> None:
+    """List every task with its settings, what chance gives and the difference that matters.
+
+    **Example** `qkvlab tasks --lang zh`
+    """
+    from qkvlab.cli.listings import list_tasks
+
+    list_tasks(lang=_lang(lang), as_json=json)
+
+
+def _lang(asked: Language | None) -> Lang:
+    if asked is not None:
+        return "zh" if asked is Language.zh else "en"
+    import os
+
+    named = next((os.environ[n] for n in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(n)), "")
+    return "zh" if named.lower().startswith("zh") else "en"

@@ -1,0 +1,150 @@
+"""``qkvlab study``: run or continue a study, show it live, say what is decided."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qkvlab import record, report
+from qkvlab import tasks as all_tasks
+from qkvlab.cli.live import Live
+from qkvlab.cli.verdicts import print_verdicts
+from qkvlab.errors import BadInput, unknown
+from qkvlab.study import recipes
+from qkvlab.study.decisions import Findings
+from qkvlab.study.registration import register
+from qkvlab.study.run import run
+from qkvlab.study.spec import Spec, make, read
+from qkvlab.study.verdicts import document
+from qkvlab.tasks.vocabulary import Lang
+
+
+def run_study(
+    recipe: str,
+    *,
+    designs: str | None,
+    tasks: str | None,
+    settings: str | None,
+    seeds: int | None,
+    delta: float | None,
+    alpha: float | None,
+    minutes: float,
+    lang: Lang,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run for some minutes, write the report, print the verdicts.
+
+    Raises:
+        BadInput: an option that cannot be meant.
+        StoreError: the folder cannot be used.
+        KeyboardInterrupt: passed on after saying how to continue.
+    """
+    base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
+    spec = _changed(base, designs, tasks, settings, seeds, delta, alpha)
+    folder = out if out is not None else Path("qkvlab-runs") / spec.recipe
+    _warn_of_few_seeds(spec, lang)
+    live = Live(Console(stderr=True), lang)
+    try:
+        with live:
+            findings = run(spec, folder, minutes=minutes, device=device, tell=live.update)
+    except KeyboardInterrupt:
+        print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
+        raise SystemExit(130) from None
+    written = report.write(folder, lang)
+    result = document(findings)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    _print(findings, result, written.report, folder, lang)
+
+
+def _changed(
+    base: Spec,
+    designs: str | None,
+    tasks: str | None,
+    settings: str | None,
+    seeds: int | None,
+    delta: float | None,
+    alpha: float | None,
+) -> Spec:
+    fields: dict[str, Any] = base.model_dump()
+    if designs is not None:
+        fields["designs"] = _list("--designs", designs)
+    if tasks is not None:
+        fields["tasks"] = _list("--tasks", tasks)
+    if settings is not None:
+        fields["settings"] = _expanded(_list("--settings", settings), tuple(fields["tasks"]))
+    for name, value in (("judge_seeds", seeds), ("delta", delta), ("alpha", alpha)):
+        if value is not None:
+            fields[name] = value
+    names = [name.upper() for name in fields["designs"]]
+    if designs is not None and fields["baseline"].upper() not in names:
+        fields["baseline"] = make(**{**fields, "baseline": fields["designs"][0]}).designs[0]
+    return make(**fields)
+
+
+def _list(option: str, text: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise BadInput(f"{option} needs at least one name; got {text!r}.")
+    return parts
+
+
+def _expanded(asked: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
+    every = [s for name in tasks for s in all_tasks.find(name).settings()]
+    found: list[str] = []
+    for name in asked:
+        matching = [s for s in every if s == name or s.startswith(name + "/")] if name not in every else [name]
+        if not matching:
+            raise unknown("setting", name, every)
+        found += [s for s in matching if s not in found]
+    return tuple(found)
+
+
+def _warn_of_few_seeds(spec: Spec, lang: Lang) -> None:
+    from qkvlab.evidence import seeds_needed
+
+    registration = register(spec)
+    different, equal = seeds_needed(
+        registration["alpha_each"], registration["tasks"][0]["delta"], registration["tasks"][0]["clip"]
+    )
+    have = len(registration["seeds"]["judge"])
+    if have >= equal:
+        return
+    if lang == "zh":
+        text = f"注意：只有 {have} 个种子；判定有差别至少要 {different} 个，判定相当至少要 {equal} 个。"
+    else:
+        text = f"note: {have} seeds; a difference takes at least {different} and equivalence at least {equal} here."
+    print(text, file=sys.stderr)
+
+
+def _print(findings: Findings, result: dict[str, Any], page: Path, folder: Path, lang: Lang) -> None:
+    console = Console()
+    zh = lang == "zh"
+    print_verdicts(console, findings, lang)
+    for sentence in report.short_answer(findings, lang):
+        console.print(f"· {sentence}", highlight=False, markup=False)
+    agreement = record.agreement(result)
+    if agreement is not None:
+        count, against = agreement
+        head = "与记录一致" if zh else "agrees with the record"
+        console.print(f"{head}: {count - len(against)} {'/' if zh else 'of'} {count}", highlight=False)
+        for line in against:
+            console.print(f"  {line}", highlight=False, markup=False)
+    undecided = sum(row["verdict"] == "undecided" for row in result["comparisons"])
+    if undecided:
+        console.print(f"{undecided} {'个比较未定。' if zh else 'comparisons are undecided.'} {_continue(folder, lang)}")
+    console.print(f"{'报告' if zh else 'report'}: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _continue(folder: Path, lang: Lang, *, interrupted: bool = False) -> str:
+    command = "qkvlab " + " ".join(sys.argv[1:]) if sys.argv[1:] else "qkvlab study"
+    if lang == "zh":
+        return f"{'已中断。' if interrupted else ''}已完成的都在 {folder};再运行同一命令即继续：{command}"
+    return f"{'interrupted. ' if interrupted else ''}What is done is in {folder}; the same command goes on: {command}"

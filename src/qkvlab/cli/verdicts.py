@@ -1,0 +1,73 @@
+"""The verdicts of a study as a table in the terminal: settings down, designs across."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qkvlab.evidence import Verdict, Word
+from qkvlab.report import SYMBOLS
+from qkvlab.study.decisions import Findings, Key
+from qkvlab.tasks.vocabulary import Lang
+
+_STYLES: dict[Word, str] = {
+    "better": "bold cyan",
+    "better, by less than delta": "cyan",
+    "equivalent": "bold green",
+    "worse, by less than delta": "yellow",
+    "worse": "bold red",
+    "nothing to compare": "dim",
+    "inconsistent": "bold magenta",
+    "undecided": "dim",
+}
+
+
+def verdict_table(findings: Findings, lang: Lang, active: set[tuple[Key, str]] | None = None) -> Table:
+    """Build the table; cells of ``active`` (setting, design) are marked as running."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("设置" if lang == "zh" else "setting", no_wrap=True)
+    for name in findings.compared():
+        table.add_column(name, justify="center", no_wrap=True)
+    for key in findings.settings:
+        cells = [_cell(findings.verdict(key, name), (key, name) in (active or set())) for name in findings.compared()]
+        table.add_row(key[1], *cells)
+    return table
+
+
+def print_verdicts(console: Console, findings: Findings, lang: Lang) -> None:
+    """Print the table with its legend."""
+    console.print(verdict_table(findings, lang))
+    console.print(Text(legend(findings, lang), style="dim"))
+
+
+def legend(findings: Findings, lang: Lang) -> str:
+    """Say what the signs and numbers mean."""
+    baseline = findings.registration["baseline"]
+    if lang == "zh":
+        return (
+            f"与 {baseline} 比，数字是平均差（正数是更差）：▲ 更好  = 相当（差别不超过 δ）  ▼ 更差  "
+            "△▽ 有差别但小于 δ  – 无从比较  ? 未定（已有种子数）"
+        )
+    return (
+        f"against {baseline}, with the mean difference (positive is worse): ▲ better  = equivalent (none larger than "
+        "delta)  ▼ worse  △▽ different by less than delta  – nothing to compare  ? undecided (seeds so far)"
+    )
+
+
+def _cell(verdict: Verdict, active: bool) -> Text:
+    sign, style = SYMBOLS[verdict.verdict], _STYLES[verdict.verdict]
+    if verdict.decided:
+        return Text(f"{sign}{_short(verdict.unclipped_mean)}", style=style)
+    return Text(f"{'…' if active else sign}{verdict.n}" if verdict.n or active else "·", style=style)
+
+
+def _short(mean: float) -> str:
+    """Print a mean in five characters, so that nine designs fit 80 columns; nothing is minus zero.
+
+    >>> _short(0.868), _short(-0.0004), _short(1.25)
+    ('+.87', '+.00', '+1.25')
+    """
+    text = f"{mean:+.2f}".replace("+0.", "+.").replace("-0.", "-.")
+    return "+.00" if text == "-.00" else text

@@ -1,0 +1,58 @@
+"""A design's matrices as a module: ask, remember, recall and project on tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from qkvlab.contracts import Dims, Memory
+from qkvlab.designs.design import Design
+
+
+class Projections(nn.Module):
+    """Holds one parameter per matrix of a design, named by its letter, and runs the recipe on them.
+
+    Args:
+        design: the recipe.
+        dims: sizes of the layer.
+
+    Raises:
+        Refusal: the design cannot exist at these sizes.
+    """
+
+    def __init__(self, design: Design, dims: Dims) -> None:
+        super().__init__()
+        self.design = design
+        self.dims = dims
+        self._names = tuple(design.matrices(dims))
+        for name, matrix in design.matrices(dims).items():
+            weight = nn.Parameter(torch.empty(matrix.rows, matrix.columns), requires_grad=matrix.trained)
+            nn.init.normal_(weight, std=1 / math.sqrt(3 * matrix.rows))  # the variance of nn.Linear's default
+            self.register_parameter(name, weight)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The matrices by letter; read at every call, so that functional calls may replace them."""
+        return {name: getattr(self, name) for name in self._names}
+
+    def ask(self, x: Tensor) -> Tensor:
+        """(..., t, d) -> q (..., h, t, c): what each token looks for."""
+        return self.design.ask(self.weights, x, self.dims)
+
+    def remember(self, x: Tensor) -> Memory:
+        """(..., s, d) -> what must be kept of each token."""
+        return self.design.remember(self.weights, x, self.dims)
+
+    def recall(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Memory -> k (..., g, s, c), v (..., g, s, e)."""
+        return self.design.recall(self.weights, memory, self.dims)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Memory]:
+        """Both `ask` and `remember` of the same x; a shared matrix is used once."""
+        return self.design.project(self.weights, x, self.dims)
+
+    def extra_repr(self) -> str:
+        """Words, code and sizes."""
+        return f"{self.design.name}: {self.design.words.en}; {self.dims}"

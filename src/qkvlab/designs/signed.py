@@ -1,0 +1,61 @@
+"""`QDQ`: one matrix for q and k, with a fixed mixed signature between them.
+
+Scores Q D Q^T are symmetric like those of QQV, but D is not positive, so a token need not match itself
+best: is it symmetry or self-preference that hurts a tied design?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qkvlab.contracts import Array, Dims, Memory, Words
+from qkvlab.designs.design import Design, Matrix, Weights
+from qkvlab.designs.ways import Way
+from qkvlab.errors import Refusal
+
+_WAY = Way("QQV")
+
+
+@dataclass(frozen=True)
+class Signed(Design):
+    """q = x W D and k = x W with D = diag(+1, -1, +1, -1, ...) in each head; v = x W_V."""
+
+    @property
+    def name(self) -> str:
+        return "QDQ"
+
+    @property
+    def words(self) -> Words:
+        return Words(
+            "Q、K 同一矩阵，中间加正负号",
+            "one matrix for Q and K, fixed signs between",
+        )
+
+    def kv_heads(self, dims: Dims) -> int:
+        return dims.heads
+
+    def matrices(self, dims: Dims) -> dict[str, Matrix]:
+        if dims.d_head % 2:
+            raise Refusal(f"QDQ needs as many + as - channels in a head; got an odd d_head={dims.d_head}.")
+        return _WAY.matrices(dims)
+
+    def _signs(self, q: Array) -> Array:
+        # (h, t, c) seen as (..., c / 2, 2): the second of each pair changes its sign
+        pairs = q.reshape(*q.shape[:-1], q.shape[-1] // 2, 2)
+        return (pairs * pairs.new_tensor([1.0, -1.0])).reshape(q.shape)
+
+    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
+        return self._signs(_WAY.ask(weights, x, dims))
+
+    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
+        return _WAY.remember(weights, x, dims)
+
+    def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
+        return _WAY.recall(weights, memory, dims)
+
+    def project(self, weights: Weights, x: Array, dims: Dims) -> tuple[Array, Memory]:
+        q, memory = _WAY.project(weights, x, dims)
+        return self._signs(q), memory
+
+
+EXAMPLES = (Signed(),)

@@ -1,0 +1,73 @@
+"""The command that runs a registered study again, and how to cite it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from qkvlab import tasks
+from qkvlab.errors import BadInput
+from qkvlab.report.view import Study
+from qkvlab.study import recipes
+
+
+def command(registration: dict[str, Any]) -> str:
+    """Return the command; options are given only where the study differs from its recipe.
+
+    >>> from qkvlab.study.recipes import find
+    >>> from qkvlab.study.registration import register
+    >>> command(register(find("article").model_copy(update={"alpha": 0.1})))
+    'qkvlab study article --alpha 0.1'
+    """
+    parts = ["qkvlab", "study", registration["recipe"]]
+    plan = _plan(registration["recipe"])
+    told = {
+        "--designs": list(dict.fromkeys([*registration["designs"], "uniform"])),
+        "--tasks": list(dict.fromkeys(each["task"] for each in registration["tasks"])),
+        "--settings": [each["setting"] for each in registration["tasks"]],
+        "--seeds": len(registration["seeds"]["judge"]),
+        "--delta": _deltas(registration),
+        "--alpha": registration["alpha"],
+    }
+    for option, value in told.items():
+        if value and plan is not None and value != plan[option]:
+            said = ",".join(value) if isinstance(value, list) else repr(value)
+            parts += [option, said]
+    return shlex.join(parts)
+
+
+def citation(study: Study) -> str:
+    """Return one line that names software, study and registration."""
+    origin = study.origin
+    return (
+        f"qkvlab {origin['qkvlab']}, recipe {origin['recipe']}, registration {origin['registration']}, "
+        f"{origin['cells']} cells."
+    )
+
+
+def _plan(recipe: str) -> dict[str, Any] | None:
+    try:
+        spec = recipes.find(recipe)
+    except BadInput:  # a study from a file: its name is all there is to say
+        return None
+    return {
+        "--designs": list(dict.fromkeys([*spec.designs, "uniform"])),
+        "--tasks": list(spec.tasks),
+        "--settings": [setting for _, setting in spec.pairs()],
+        "--seeds": spec.judge_seeds,
+        "--delta": spec.delta,
+        "--alpha": spec.alpha,
+    }
+
+
+def _deltas(registration: dict[str, Any]) -> float | None:
+    """Return the delta that was asked for; None where every task has its own."""
+    deltas = {each["delta"] for each in registration["tasks"]}
+    for each in registration["tasks"]:
+        try:
+            own = tasks.find(each["task"]).delta
+        except BadInput:
+            return None
+        if own != each["delta"]:
+            return deltas.pop() if len(deltas) == 1 else None
+    return None

@@ -1,0 +1,155 @@
+"""From records to rates and verdicts: everything a study knows, computed from its registration and results alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from qkvlab.evidence import Outcome, Verdict, decide, leading
+from qkvlab.study.cells import Cell, Result
+from qkvlab.study.registration import FLOOR, rule
+
+Key = tuple[str, str]
+"""(task, setting)"""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Where the choice of learning rates of one setting stands.
+
+    Attributes:
+        rates: the grid, extensions included.
+        missing: tuning cells that have not been run.
+        chosen: rate per design, once nothing is missing.
+    """
+
+    rates: tuple[float, ...]
+    missing: tuple[Cell, ...]
+    chosen: dict[str, float]
+
+
+class Findings:
+    """What a study knows so far: an index over its results."""
+
+    def __init__(self, registration: dict[str, Any], results: Iterable[Result] = ()) -> None:
+        """Begin with the results of the store."""
+        self.registration = registration
+        self.settings = {(s["task"], s["setting"]): s for s in registration["tasks"]}
+        self.results: dict[Cell, Result] = {}
+        self._tunings: dict[Key, Tuning] = {}
+        self._judged: dict[tuple[Key, str], dict[int, Result]] = {}
+        self._verdicts: dict[tuple[Key, str], Verdict] = {}
+        self.add(results)
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Take new results in."""
+        for result in results:
+            self.results[result.cell] = result
+            self._forget((result.cell.task, result.cell.setting), result.cell)
+
+    def _forget(self, key: Key, cell: Cell) -> None:
+        if cell.role == "tune":
+            self._tunings.pop(key, None)
+        self._judged.pop((key, cell.design), None)
+        shared = cell.design in (self.registration["baseline"], FLOOR)
+        for name in self.registration["designs"] if shared or cell.role == "tune" else [cell.design]:
+            self._verdicts.pop((key, name), None)
+            if cell.role == "tune":
+                self._judged.pop((key, name), None)
+
+    def tuning(self, key: Key) -> Tuning:
+        """Return the state of the rates of a setting; rates are chosen for all designs at once."""
+        if key not in self._tunings:
+            self._tunings[key] = self._tune(key)
+        return self._tunings[key]
+
+    def _tune(self, key: Key) -> Tuning:
+        rates = list(self.registration["tuning"]["rates"])
+        tie = self.registration["tuning"]["tie"] * self.settings[key]["delta"]
+        names = self.registration["designs"]
+        for round_ in range(self.registration["tuning"]["extensions"] + 1):
+            missing = [c for name in names for c in self._tuning_cells(key, name, rates) if c not in self.results]
+            if missing:
+                return Tuning(tuple(rates), tuple(missing), {})
+            chosen = {name: choose(self._tuned(key, name, rates), tie) for name in names}
+            wider = extend(rates, chosen.values())
+            if wider == rates or round_ == self.registration["tuning"]["extensions"]:
+                return Tuning(tuple(rates), (), chosen)
+            rates = wider
+        raise AssertionError("the loop returns in its last round")
+
+    def _tuning_cells(self, key: Key, name: str, rates: list[float]) -> list[Cell]:
+        seeds = self.registration["seeds"]["tune"]
+        return [Cell(*key, name, "tune", seed, rate) for rate in rates for seed in seeds]
+
+    def _tuned(self, key: Key, name: str, rates: list[float]) -> dict[float, float]:
+        metric = self.settings[key]["metric"]
+        means = {}
+        for rate in rates:
+            runs = [self.results[c] for c in self._tuning_cells(key, name, [rate])]
+            values = [math.inf if r.diverged else r.judged(metric) for r in runs]
+            means[rate] = math.inf if any(math.isnan(v) for v in values) else sum(values) / len(values)
+        return means
+
+    def judged(self, key: Key, name: str) -> dict[int, Result]:
+        """Return the judged runs of a design at its chosen rate, by seed."""
+        if (key, name) not in self._judged:
+            rate = self.tuning(key).chosen.get(name)
+            seeds = self.registration["seeds"]["judge"] if rate is not None else ()
+            cells = (Cell(*key, name, "judge", seed, rate) for seed in seeds if rate is not None)
+            self._judged[key, name] = {c.seed: self.results[c] for c in cells if c in self.results}
+        return self._judged[key, name]
+
+    def outcomes(self, key: Key, name: str) -> list[Outcome]:
+        """Return the outcomes of a design on the finished prefix of the seed list."""
+        metric = self.settings[key]["metric"]
+        found = {s: Outcome(r.judged(metric), r.diverged) for s, r in self.judged(key, name).items()}
+        return leading(self.registration["seeds"]["judge"], found)
+
+    def verdict(self, key: Key, name: str) -> Verdict:
+        """Return what is known of a design against the baseline in a setting."""
+        if (key, name) not in self._verdicts:
+            baseline = self.outcomes(key, self.registration["baseline"])
+            floor = self.outcomes(key, FLOOR)
+            self._verdicts[key, name] = decide(
+                self.outcomes(key, name), baseline, floor, rule(self.registration, self.settings[key])
+            )
+        return self._verdicts[key, name]
+
+    def compared(self) -> list[str]:
+        """Return the designs that are compared with the baseline."""
+        return [name for name in self.registration["designs"] if name != self.registration["baseline"]]
+
+    def comparisons(self) -> list[tuple[Key, str, Verdict]]:
+        """Return every registered comparison with its verdict so far."""
+        return [(key, name, self.verdict(key, name)) for key in self.settings for name in self.compared()]
+
+
+def choose(means: dict[float, float], tie: float) -> float:
+    """Return the rate with the least mean; rates within ``tie`` of it share the place and the middle one is taken.
+
+    >>> choose({0.001: 0.5, 0.003: 0.1, 0.01: 0.1, 0.03: 0.1}, tie=0.005)
+    0.01
+    """
+    best = min(means.values())
+    tied = [rate for rate in sorted(means) if means[rate] <= best + tie]
+    return tied[(len(tied) - 1) // 2]
+
+
+def extend(rates: list[float], chosen: Iterable[float]) -> list[float]:
+    """Add the next rate beyond every edge that some design chose.
+
+    >>> extend([0.001, 0.003, 0.01], [0.003, 0.01])
+    [0.001, 0.003, 0.01, 0.0333333]
+    """
+    if len(rates) < 2:
+        return rates
+    wider = list(rates)
+    picked = set(chosen)
+    if rates[-1] in picked:
+        wider.append(float(f"{rates[-1] * rates[-1] / rates[-2]:.6g}"))
+    if rates[0] in picked:
+        wider.insert(0, float(f"{rates[0] * rates[0] / rates[1]:.6g}"))
+    return wider

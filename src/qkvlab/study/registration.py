@@ -1,0 +1,103 @@
+"""The registration: everything a study decides, written down before its first run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+from qkvlab import designs, tasks
+from qkvlab.evidence import DEFAULT_BETS, Rule
+from qkvlab.study.spec import Spec
+
+FIRST_JUDGE_SEED = 1000
+FLOOR = "uniform"
+TIE = 0.1
+"""Tuned metrics closer than this share of delta to the best are a tie, and ties take the middle rate."""
+EXTENSIONS = 2
+"""How often the grid of rates may grow because some design's best rate stands at its edge."""
+
+_SHARED_FOLDERS = ("designs", "attention")
+_SHARED_FILES = ("training/recipe.py", "training/together.py")
+"""Code that every run passes through and that defines its numbers; tasks name their own files besides."""
+
+
+def register(spec: Spec) -> dict[str, Any]:
+    """Write a study down as plain JSON data; equal studies give equal registrations.
+
+    The floor `uniform` joins every study: without it nothing can be called equivalent.
+    """
+    names = spec.designs if FLOOR in spec.designs else (*spec.designs, FLOOR)
+    pairs = spec.pairs()
+    count = len(pairs) * (len(names) - 1)
+    judged = [FIRST_JUDGE_SEED + i for i in range(spec.judge_seeds + _after(spec))]
+    return {
+        "recipe": spec.recipe,
+        "designs": list(names),
+        "words": {name: vars(designs.parse(name).words) for name in names},
+        "baseline": spec.baseline,
+        "tasks": [_setting(spec, names, task, setting) for task, setting in pairs],
+        "seeds": {
+            "tune": list(spec.tune_seeds),
+            "judge": [s for s in judged if s not in spec.tune_seeds][: spec.judge_seeds],
+        },
+        "alpha": spec.alpha,
+        "comparisons": count,
+        "alpha_each": spec.alpha / count,
+        "bets": list(DEFAULT_BETS),
+        "tuning": {
+            "rates": list(spec.rates),
+            "extensions": EXTENSIONS,
+            "tie": TIE,
+            "rule": "least mean of the judged metric over the tuning seeds; ties take the middle rate; "
+            "a best rate at the edge extends the grid for all designs",
+        },
+        "source": source_hash(spec.tasks),
+    }
+
+
+def rule(registration: dict[str, Any], setting: dict[str, Any]) -> Rule:
+    """Return the rule by which every comparison of a registered setting is decided."""
+    return Rule(delta=setting["delta"], alpha=registration["alpha_each"], bets=tuple(registration["bets"]))
+
+
+def source_hash(task_names: Iterable[str]) -> str:
+    """Hash the code and data that define the numbers of runs on these tasks; a change makes results incomparable."""
+    digest = hashlib.sha256()
+    root = resources.files("qkvlab")
+    paths = {*_SHARED_FILES, *(path for name in task_names for path in tasks.find(name).sources)}
+    for folder in _SHARED_FOLDERS:
+        paths |= {f"{folder}/{file.name}" for file in root.joinpath(folder).iterdir() if file.name.endswith(".py")}
+    for path in sorted(paths):
+        digest.update(path.encode() + b"\0" + root.joinpath(path).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _setting(spec: Spec, names: tuple[str, ...], task_name: str, setting: str) -> dict[str, Any]:
+    task = tasks.find(task_name)
+    delta = spec.delta if spec.delta is not None else task.delta
+    arms = {}
+    for name in names:
+        cost = task.cost(setting, designs.parse(name))
+        arms[name] = {
+            "params": task.parameters(setting, designs.parse(name)),
+            "flops_per_token": cost.flops_per_token,
+            "cache_per_token": cost.cache_per_token,
+        }
+    return {
+        "task": task_name,
+        "setting": setting,
+        "words": vars(task.describe(setting)),
+        "metric": task.metric,
+        "delta": delta,
+        "clip": 4 * delta,
+        "chance": task.chance(setting),
+        "facts": task.facts(setting),
+        "arms": arms,
+    }
+
+
+def _after(spec: Spec) -> int:
+    # a tuning seed that falls among the judging seeds is passed over, so the list is drawn a little longer
+    return len(spec.tune_seeds)

@@ -1,0 +1,222 @@
+"""Running a study: what is due goes to the workers, what comes back goes to the store, until decided or out of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from qkvlab import __version__, tasks
+from qkvlab.errors import BadInput, WorkerError
+from qkvlab.study import weights
+from qkvlab.study.cells import Cell, Result
+from qkvlab.study.decisions import Findings
+from qkvlab.study.registration import register
+from qkvlab.study.schedule import Group, due, open_cells
+from qkvlab.study.spec import Spec
+from qkvlab.study.store import Store
+from qkvlab.training import device as devices
+from qkvlab.training import layout as layouts
+from qkvlab.training.layout import Layout
+from qkvlab.training.workers import Delivery, Order, Workers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What there is to show while a study runs.
+
+    Attributes:
+        findings: everything known so far.
+        running: groups under way.
+        note: what is being done when no group runs.
+        layout: processes, threads and group size; None before the trial.
+        finished: cells that this call has finished.
+        left: cells that are estimated to be open.
+        elapsed: seconds since the call began.
+        limit: seconds that it may take.
+    """
+
+    findings: Findings
+    running: tuple[Group, ...]
+    note: str
+    layout: Layout | None
+    finished: int
+    left: int
+    elapsed: float
+    limit: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Predicted seconds until everything is decided; None while nothing has been timed."""
+        if self.layout is None or not self.finished:
+            return None
+        return self.left * self.elapsed / self.finished
+
+
+def run(
+    spec: Spec,
+    out: Path,
+    *,
+    minutes: float = 3.0,
+    device: str = "cpu",
+    tell: Callable[[Progress], None] = lambda progress: None,
+) -> Findings:
+    """Run or continue a study in a folder.
+
+    Args:
+        spec: what is asked.
+        out: folder of the store.
+        minutes: no group begins that could not end in this time.
+        device: where to train.
+        tell: called several times a second.
+
+    Returns:
+        What is known when it stops. A ``KeyboardInterrupt`` passes through; what was stored stays.
+
+    Raises:
+        BadInput: minutes or device that cannot be meant.
+        StoreError: see `Store.create_or_continue`.
+        WorkerError: a worker process died; what was stored stays.
+    """
+    if not 0 < minutes < float("inf"):
+        raise BadInput(f"minutes must be a positive number; got {minutes}.")
+    devices.check(device)
+    registration = register(spec)
+    with Store.create_or_continue(out, registration) as store:
+        return _Runner(store, Findings(registration, store.results()), out, minutes * 60, device, tell).run()
+
+
+class _Runner:
+    def __init__(
+        self,
+        store: Store,
+        findings: Findings,
+        out: Path,
+        limit: float,
+        device: str,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self.store, self.findings, self.out = store, findings, out
+        self.limit, self.device, self.tell = limit, device, tell
+        self.begun = time.monotonic()
+        self.layout: Layout | None = None
+        self.futures: dict[Future[Delivery], Group] = {}
+        self.finished = 0
+        self.slowest = 0.0
+        self.left = open_cells(findings)
+
+    def run(self) -> Findings:
+        first = next(due(self.findings, (), 1), None)
+        if first is None:
+            self._tell("")
+            return self.findings
+        self._tell("starting the workers")
+        try:
+            self._train(first)
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker process died, perhaps for want of memory; what was finished is stored. "
+                "Run the same command again to continue."
+            ) from error
+        return self.findings
+
+    def _train(self, first: Group) -> None:
+        facts = self.findings.settings[first.key]["facts"]
+        self.layout, workers = layouts.find(self._order(first), facts, lambda text: self._tell(f"trial: {text}"))
+        try:
+            self._loop(workers)
+        finally:
+            workers.close()
+
+    def _loop(self, workers: Workers) -> None:
+        assert self.layout is not None
+        while True:
+            self._submit(workers)
+            if not self.futures:
+                return
+            done, _ = wait(self.futures, timeout=0.25, return_when=FIRST_COMPLETED)
+            if done:
+                self._take(done)
+            self._tell("")
+
+    def _submit(self, workers: Workers) -> None:
+        # one group waits ready for each worker, so that none idles while results are stored
+        room = 2 * workers.processes - len(self.futures)
+        if room <= 0 or self._elapsed() + self.slowest > self.limit:
+            return
+        assert self.layout is not None
+        running = {cell for group in self.futures.values() for cell in group.cells}
+        for group in due(self.findings, running, self.layout.group):
+            if room <= 0:
+                return
+            self.futures[workers.train(self._order(group))] = group
+            room -= 1
+
+    def _take(self, done: set[Future[Delivery]]) -> None:
+        results: list[Result] = []
+        failed: BaseException | None = None
+        for future in done:
+            group = self.futures.pop(future)
+            failed = future.exception() or failed
+            if future.exception() is not None:
+                continue  # what others finished is stored first
+            delivery = future.result()
+            self.slowest = max(self.slowest, delivery.seconds)
+            fresh = [self._result(group, delivery, i) for i in range(len(group.cells))]
+            for i, state in delivery.weights.items():
+                weights.save(self.out, fresh[i], state)
+            results += fresh
+        self.store.add(results)
+        self.findings.add(results)
+        self.finished += len(results)
+        self.left = open_cells(self.findings)
+        if failed is not None:
+            raise failed
+
+    def _result(self, group: Group, delivery: Delivery, i: int) -> Result:
+        cell = group.cells[i]
+        return Result(
+            cell=cell,
+            metrics=delivery.metrics[i],
+            diverged=delivery.diverged[i],
+            losses=delivery.losses[i],
+            steps=tasks.find(cell.task).steps(cell.setting),
+            seconds=delivery.seconds / len(group.cells),
+            group=len(group.cells),
+            device=self.device,
+            versions={"qkvlab": __version__, **delivery.versions},
+            source=self.findings.registration["source"],
+        )
+
+    def _order(self, group: Group) -> Order:
+        return Order(
+            *group.key,
+            group.design,
+            tuple((cell.seed, cell.lr) for cell in group.cells),
+            keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
+            device=self.device,
+        )
+
+    def _shown(self, cell: Cell) -> bool:
+        first = self.findings.registration["seeds"]["judge"][0]
+        return cell.role == "judge" and cell.seed == first and cell.setting in tasks.find(cell.task).shown
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _tell(self, note: str) -> None:
+        self.tell(
+            Progress(
+                findings=self.findings,
+                running=tuple(self.futures.values()),
+                note=note,
+                layout=self.layout,
+                finished=self.finished,
+                left=self.left,
+                elapsed=self._elapsed(),
+                limit=self.limit,
+            )
+        )

@@ -1,0 +1,173 @@
+"""What a study asks for, checked: recipes and the command line make one, a TOML file may state one."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import stat
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from qkvlab import designs, tasks
+from qkvlab.errors import BadInput, Refusal, unknown
+
+MAX_CELLS = 1_000_000
+MAX_BYTES = 10_000
+"""Of a study's file; the time that deeply dotted keys take grows with the square of their length."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Spec(BaseModel):
+    """A study: which designs, on which settings of which tasks, judged how.
+
+    Attributes:
+        recipe: the name under which people know it.
+        designs: names; the first is the baseline unless `baseline` names another.
+        tasks: names, in the order in which they run.
+        settings: which settings of the tasks; empty for all.
+        baseline: what every other design is compared with.
+        rates: learning rates to tune over, before any extension of the grid.
+        tune_seeds: seeds that choose rates and are never judged.
+        judge_seeds: how many seeds may be judged, in order.
+        delta: smallest difference that matters; None for each task's own.
+        alpha: chance of any wrong verdict in the whole study.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: str
+    designs: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = ("library",)
+    settings: tuple[str, ...] = ()
+    baseline: str = "QKV"
+    rates: tuple[Positive, ...] = Field(default=(0.001, 0.003, 0.01, 0.03), min_length=1)
+    tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
+    judge_seeds: int = Field(default=256, ge=1, le=10**9)
+    delta: Positive | None = None
+    alpha: float = Field(default=0.05, ge=1e-9, lt=1, allow_inf_nan=False)
+
+    @field_validator("recipe")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        # it names the default folder and the record, so it must not lead elsewhere
+        if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set("/\\"):
+            short = name if len(name) <= 40 else name[:39] + "…"
+            raise BadInput(f"recipe must be a name of 1 to 100 letters that a folder can have; got {short!r}.")
+        return name
+
+    @field_validator("designs")
+    @classmethod
+    def _known_designs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct("designs", tuple(designs.parse(name).name for name in names))
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct("tasks", tuple(tasks.find(name).name for name in names))
+
+    @field_validator("rates")
+    @classmethod
+    def _sorted_rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(_distinct("rates", rates)))
+
+    @field_validator("tune_seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct("tune_seeds", seeds)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Spec:
+        _distinct("settings", self.settings)
+        for name in self.settings:
+            every = [s for task in self.tasks for s in tasks.find(task).settings()]
+            if name not in every:
+                raise unknown("setting", name, every)
+        if self.baseline not in self.designs:
+            raise BadInput(f"the baseline {self.baseline} is not among the designs {', '.join(self.designs)}.")
+        if len(self.designs) < 2:
+            raise BadInput(
+                f"a comparison needs two designs; got only {', '.join(self.designs)}. Add one with --designs."
+            )
+        cells = len(self.designs) * len(self.pairs()) * (self.judge_seeds + len(self.tune_seeds) * len(self.rates))
+        if cells > MAX_CELLS:
+            raise BadInput(
+                f"this study has {cells:,} cells ({len(self.designs)} designs x {len(self.pairs())} settings x "
+                f"seeds and rates); at most {MAX_CELLS:,} are taken. Ask for fewer seeds, designs or settings."
+            )
+        for task, setting in self.pairs():
+            for name in self.designs:  # a refusal now, not after minutes of training
+                tasks.find(task).parameters(setting, designs.parse(name))
+        return self
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every (task, setting) of the study, in the order in which they run."""
+        return [
+            (task, setting)
+            for task in self.tasks
+            for setting in tasks.find(task).settings()
+            if not self.settings or setting in self.settings
+        ]
+
+
+def make(**fields: Any) -> Spec:
+    """Check the fields of a study.
+
+    Raises:
+        BadInput: one line that says which field, what came and what is taken.
+    """
+    try:
+        return Spec(**fields)
+    except ValidationError as error:
+        raise _one_line(error) from None
+
+
+def read(path: Path) -> Spec:
+    """Read a study from a TOML file whose keys are the fields of `Spec`.
+
+    Raises:
+        BadInput: unreadable, not TOML, an unknown key (the nearest is offered) or a value that cannot be meant.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise BadInput(f"{path}: is not a file.")
+        if about.st_size > MAX_BYTES:
+            raise BadInput(
+                f"{path}: a study of {about.st_size:,} bytes cannot be meant; at most {MAX_BYTES:,} are read."
+            )
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except BadInput:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8 and not TOML are ValueErrors
+        raise BadInput(f"{path}: cannot be read as TOML: {str(error).splitlines()[0]}") from None
+    try:
+        return make(**{"recipe": path.stem, **fields})
+    except BadInput as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _one_line(error: ValidationError) -> BadInput:
+    found = error.errors()
+    # a mistyped key also leaves one missing: the typo is what to mend
+    first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, (BadInput, Refusal)):
+        return cause
+    where = ".".join(str(part) for part in first["loc"])
+    where = "judge_seeds (--seeds)" if where == "judge_seeds" else where
+    if first["type"] == "extra_forbidden":
+        return unknown("key", where, Spec.model_fields)
+    return BadInput(f"{where}: {first['msg'].lower()}; got {reprlib.repr(first.get('input'))}.")
+
+
+def _distinct(what: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise BadInput(f"{what} must differ from each other; {twice[0]!r} stands there twice.")
+    if any(isinstance(v, float) and math.isnan(v) for v in values):
+        raise BadInput(f"{what} must be numbers; got NaN.")
+    return values

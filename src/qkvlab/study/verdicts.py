@@ -1,0 +1,78 @@
+"""`verdicts.json`: every comparison of a study with its interval, cost and origin, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from typing import Any
+
+from qkvlab import __version__
+from qkvlab.study.decisions import Findings
+
+
+def document(findings: Findings) -> dict[str, Any]:
+    """Return the document; equal results give equal documents."""
+    return {
+        "comparisons": [_row(findings, key, name) for key in findings.settings for name in findings.compared()],
+        "claims": [],
+        "origin": origin(findings),
+    }
+
+
+def origin(findings: Findings) -> dict[str, Any]:
+    """Say where the results come from."""
+    results = findings.results.values()
+    text = json.dumps(findings.registration, sort_keys=True)
+    return {
+        "qkvlab": __version__,
+        "recipe": findings.registration["recipe"],
+        "registration": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "source": findings.registration["source"],
+        "alpha": findings.registration["alpha"],
+        "comparisons": findings.registration["comparisons"],
+        "seeds": {k: [v[0], v[-1], len(v)] for k, v in findings.registration["seeds"].items()},
+        "cells": len(findings.results),
+        "model_seconds": round(math.fsum(r.seconds for r in results), 1),
+        "devices": sorted({r.device for r in results}),
+        "versions": {
+            k: sorted({r.versions.get(k, "?") for r in results}) for k in ("qkvlab", "python", "torch", "numpy")
+        },
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def number(value: float) -> float | None:
+    """JSON knows no NaN: it becomes null."""
+    return None if math.isnan(value) else value
+
+
+def _row(findings: Findings, key: tuple[str, str], name: str) -> dict[str, Any]:
+    setting = findings.settings[key]
+    verdict = findings.verdict(key, name)
+    rate, base = verdict.rate, verdict.baseline_rate
+    return {
+        "task": key[0],
+        "setting": key[1],
+        "design": name,
+        "baseline": findings.registration["baseline"],
+        "metric": setting["metric"],
+        "n": verdict.n,
+        "estimate": number(verdict.estimate),
+        "low": verdict.low,
+        "high": verdict.high,
+        "delta": setting["delta"],
+        "alpha": findings.registration["alpha_each"],
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "unclipped_mean": number(verdict.unclipped_mean),
+        "share_clipped": verdict.share_clipped,
+        "diverged": verdict.diverged,
+        "diverged_interval": [rate.low, rate.high],
+        "baseline_diverged": verdict.baseline_diverged,
+        "baseline_diverged_interval": [base.low, base.high],
+        "tuned_lr": findings.tuning(key).chosen.get(name),
+        "baseline_tuned_lr": findings.tuning(key).chosen.get(findings.registration["baseline"]),
+        **setting["arms"][name],
+    }

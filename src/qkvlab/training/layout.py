@@ -1,0 +1,105 @@
+"""How to spread models over a machine: processes, threads and models per group, found by a short measured trial.
+
+Which is fastest depends on caches and cores and cannot be known beforehand: 32 models at once may be slower than 8.
+The answer is kept per machine and task in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from qkvlab.training.workers import Order, Workers
+
+GROUPS = (8, 12, 16, 24)
+SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where models are trained.
+
+    Attributes:
+        processes: workers.
+        threads: of each worker.
+        group: models per program.
+        rate: model-steps per second that the trial measured, over all workers.
+        measured: False when the answer comes from the cache.
+    """
+
+    processes: int
+    threads: int
+    group: int
+    rate: float
+    measured: bool = True
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find(
+    order: Order, facts: dict[str, Any], tell: Callable[[str], None] = lambda text: None
+) -> tuple[Layout, Workers]:
+    """Return the fastest layout for groups like ``order`` and the workers that have it.
+
+    Args:
+        order: a group whose runs are repeated to the size that is tried.
+        facts: sizes of the task, part of the cache's key.
+        tell: called with a line about what is being tried.
+    """
+    count = cores() if order.device == "cpu" else 1
+    path = _cache_file(order, facts)
+    known = _read(path)
+    if known is not None and known.processes <= count:
+        return known, Workers(known.processes, known.threads)
+    workers = Workers(count, 1)
+    tried: list[Layout] = []
+    for processes, threads in dict.fromkeys([(count, 1), (1, count)]):
+        for size in GROUPS:
+            tell(f"{processes} x {threads} threads, {size} models at once")
+            runs = tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size]
+            rate = workers.rate(replace(order, runs=runs), threads, everywhere=processes > 1, seconds=SECONDS)
+            tried.append(Layout(processes, threads, size, rate))
+    best = max(tried, key=lambda layout: layout.rate)
+    _write(path, best)
+    if (best.processes, best.threads) != (count, 1):
+        workers.close()
+        workers = Workers(best.processes, best.threads)
+    return best, workers
+
+
+def _cache_file(order: Order, facts: dict[str, Any]) -> Path:
+    machine = [platform.node(), platform.machine(), cores(), version("torch"), version("qkvlab")]
+    key = json.dumps([machine, order.task, order.device, facts], sort_keys=True)
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("qkvlab", appauthor=False)) / f"layout-{name}.json"
+
+
+def _read(path: Path) -> Layout | None:
+    try:
+        found = Layout(**json.loads(path.read_text("utf-8")), measured=False)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None  # a cache may be missing or from another version; the trial is short
+    counts = (found.processes, found.threads, found.group)
+    return found if all(isinstance(count, int) and count > 0 for count in counts) else None
+
+
+def _write(path: Path, layout: Layout) -> None:
+    fields = asdict(layout)
+    del fields["measured"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(fields), "utf-8")
+    except OSError:
+        return  # without a cache the next study tries again

@@ -1,0 +1,172 @@
+"""Many models as one batched program: `torch.func.vmap` over stacked weights of ordinary modules.
+
+The models of a group share design, task and setting and differ in seed and learning rate. Clipping and AdamW act on
+the stacked weights; no number of one model enters another, so one that diverges disturbs nobody.
+
+    m model    all stacked tensors lead with it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from qkvlab.designs import Design
+from qkvlab.tasks import Task
+from qkvlab.training import recipe
+from qkvlab.training.recipe import Run, Trained
+
+Stack = dict[str, Tensor]
+
+
+class Together:
+    """A group of models under training; `step` moves all of them, `finish` examines them.
+
+    Args:
+        task: what is learned.
+        setting: of the task.
+        design: of every model.
+        runs: seeds and rates, one model each.
+        device: where to compute.
+    """
+
+    def __init__(self, task: Task, setting: str, design: Design, runs: Sequence[Run], *, device: str = "cpu") -> None:
+        self.task, self.setting, self.runs, self.device = task, setting, runs, device
+        self.skeleton = task.model(setting, design).to("meta")
+        starts = {run.seed: recipe.start(task, setting, design, run.seed).state_dict() for run in runs}
+        stacked = {
+            name: torch.stack([starts[run.seed][name] for run in runs]).to(device)
+            for name, _ in self.skeleton.named_parameters()
+        }
+        trained = {name for name, p in self.skeleton.named_parameters() if p.requires_grad}
+        self.weights = {name: w for name, w in stacked.items() if name in trained}
+        self.fixed = {name: w for name, w in stacked.items() if name not in trained}
+        self.total = task.steps(setting)
+        self.optimiser = StackedAdamW(self.weights, torch.tensor([run.lr for run in runs], device=device))
+        self.inputs, self.targets = _on_device(runs, [task.batches(setting, s) for s in _seeds(runs)], device)
+        self.losses: list[Tensor] = []
+
+    def _loss(self, own: Stack, rest: Stack, targets: Tensor, *inputs: Tensor) -> Tensor:
+        logits = functional_call(self.skeleton, {**own, **rest}, inputs)
+        return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+    def step(self) -> None:
+        """Take one optimiser step with every model, on its own batch."""
+        i = len(self.losses)
+        # randomness="error": any dropout must say which noise it means
+        gradients, loss = vmap(grad_and_value(self._loss), randomness="error")(
+            self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)
+        )
+        self.optimiser.step(gradients, recipe.schedule(i, self.total))
+        self.losses.append(loss)
+
+    def finish(self) -> list[Trained]:
+        """Examine the models on held-out data: one `Trained` per run, in order."""
+        metrics = self.task.measure(self.setting, [run.seed for run in self.runs], self._call)
+        curves = torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
+        finite = torch.isfinite(curves).all(0)
+        for w in self.weights.values():
+            finite &= torch.isfinite(w.flatten(1)).all(1)
+        states = {name: w.cpu() for name, w in {**self.weights, **self.fixed}.items()}
+        return [
+            Trained(tuple(curve), metrics[i], not bool(finite[i]), {n: w[i].clone() for n, w in states.items()})
+            for i, curve in enumerate(recipe.stretches(curves))
+        ]
+
+    def _call(self, method: str, *arrays: np.ndarray) -> np.ndarray:
+        module = _Method(self.skeleton, method)
+
+        def one(state: Stack, *given: Tensor) -> Tensor:
+            return functional_call(module, {f"model.{name}": w for name, w in state.items()}, given)
+
+        tensors = [torch.from_numpy(a).to(self.device) for a in arrays]
+        with torch.no_grad():
+            return vmap(one)({**self.weights, **self.fixed}, *tensors).cpu().numpy()
+
+
+def train_together(
+    task: Task,
+    setting: str,
+    design: Design,
+    runs: Sequence[Run],
+    *,
+    steps: int | None = None,
+    device: str = "cpu",
+) -> list[Trained]:
+    """Train all runs as one program; arguments as `Together`, ``steps`` stops before the schedule ends."""
+    group = Together(task, setting, design, runs, device=device)
+    for _ in range(group.total if steps is None else steps):
+        group.step()
+    return group.finish()
+
+
+class StackedAdamW:
+    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping, each model by its own norm and rate.
+
+    Args:
+        weights: stacked weights, changed in place.
+        rates: learning rate of each model, (m,).
+    """
+
+    def __init__(self, weights: Stack, rates: Tensor) -> None:
+        self.names = list(weights)
+        self.weights = [weights[name] for name in self.names]
+        self.rates = rates
+        self.first = [torch.zeros_like(w) for w in self.weights]
+        self.second = [torch.zeros_like(w) for w in self.weights]
+        self.steps = 0
+
+    def step(self, gradients: Stack, factor: float) -> None:
+        """Clip and apply stacked gradients; ``factor`` scales every rate."""
+        self.steps += 1
+        beta1, beta2 = recipe.BETAS
+        grads = [gradients[name] for name in self.names]
+        squares = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0)
+        # as torch's clip_grad_norm_: a norm below the bound leaves gradients alone
+        clip = (recipe.CLIP / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+        rate = self.rates * factor
+        move = rate / (1 - beta1**self.steps)
+        keep = 1 - rate * recipe.WEIGHT_DECAY
+        spread = (1 - beta2**self.steps) ** 0.5
+        for w, g, first, second in zip(self.weights, grads, self.first, self.second, strict=True):
+            g = g * _per_model(clip, g)
+            first.lerp_(g, 1 - beta1)
+            second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            below = second.sqrt().div_(spread).add_(recipe.EPS)
+            w.mul_(_per_model(keep, w)).sub_(torch.div(first, below).mul_(_per_model(move, w)))
+
+
+class _Method(torch.nn.Module):
+    # functional_call runs forward only; this lends it another method of the model
+    def __init__(self, model: torch.nn.Module, method: str) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return getattr(self.model, self.method)(*inputs)
+
+
+def _per_model(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def _seeds(runs: Sequence[Run]) -> list[int]:
+    return sorted({run.seed for run in runs})
+
+
+def _on_device(runs: Sequence[Run], data: Sequence, device: str) -> tuple[list[Tensor], Tensor]:
+    # data are made once per seed; rates of one seed look at the same rows: (steps, m, batch, ...)
+    place = {seed: i for i, seed in enumerate(_seeds(runs))}
+    index = torch.tensor([place[run.seed] for run in runs])
+
+    def stack(arrays: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays, axis=1)).to(device)[:, index]
+
+    inputs = [stack([d.inputs[i] for d in data]) for i in range(len(data[0].inputs))]
+    return inputs, stack([d.targets for d in data])

@@ -1,0 +1,172 @@
+"""A test must be able to fail: bugs planted in attention, and the check of the contract that catches each."""
+
+import math
+
+import pytest
+import torch
+
+from qkvlab.attention import core, layer, masks
+from qkvlab.designs import parse
+from qkvlab.testing import CHECKS
+
+JUDGES = {check.__name__: check for check in CHECKS}
+AS_DEFINED, AGREE = "attends_as_defined", "routes_agree"
+
+# the originals, before anything is planted
+scores_of, softmax_of, fused_of = core.scaled_scores, core.softmax_allowed, core.attend_fused
+causal_of, padding_of, combine_of = masks.causal_mask, masks.padding_mask, masks.combine
+
+
+def scale_missing(q, k):
+    return scores_of(q, k) * math.sqrt(q.shape[-1])
+
+
+def scale_by_d_model(q, k):
+    return scores_of(q, k) * math.sqrt(q.shape[-1] / 18)
+
+
+def scale_by_d_head(q, k):
+    return scores_of(q, k) / math.sqrt(q.shape[-1])
+
+
+def softmax_over_queries(scores, allowed):
+    return softmax_of(scores.mT, None if allowed is None else allowed.expand(scores.shape).mT).mT
+
+
+def rows_that_see_nothing_see_all(scores, allowed):
+    if allowed is None:
+        return scores.softmax(-1)
+    return scores.masked_fill(~allowed, -1e30).softmax(-1)
+
+
+def rows_that_see_nothing_are_repaired_too_late(scores, allowed):
+    if allowed is None:
+        return scores.softmax(-1)
+    return (scores + torch.where(allowed, 0.0, -math.inf)).softmax(-1).nan_to_num(0.0)
+
+
+def masked_after_softmax(scores, allowed):
+    return scores.softmax(-1) if allowed is None else scores.softmax(-1) * allowed
+
+
+def mask_inverted(scores, allowed):
+    return softmax_of(scores, None if allowed is None else ~allowed)
+
+
+def sees_not_itself(queries, keys, align, device=None):
+    shift = keys - queries if align == "bottom-right" else 0
+    return torch.ones(queries, keys, dtype=torch.bool).tril(shift - 1)
+
+
+def sees_the_next(queries, keys, align, device=None):
+    shift = keys - queries if align == "bottom-right" else 0
+    return torch.ones(queries, keys, dtype=torch.bool).tril(shift + 1)
+
+
+def alignments_mixed_up(queries, keys, align, device=None):
+    other = {"top-left": "bottom-right", "bottom-right": "top-left"}
+    return causal_of(queries, keys, other.get(align, align), device)
+
+
+def padding_one_too_many(keys, padding):
+    return padding_of(keys, padding if padding.dtype == torch.bool else (padding + 1).clamp(max=keys))
+
+
+def padding_on_the_left(keys, padding):
+    return padding_of(keys, padding).flip(-1)
+
+
+def masks_joined_by_or(shape, *, causal, padding, mask, device):
+    parts = [combine_of(shape, causal=causal, padding=None, mask=None, device=device)]
+    parts += [combine_of(shape, causal=False, padding=padding, mask=mask, device=device)]
+    present = [part for part in parts if part is not None]
+    return present[0] | present[-1] if present else None
+
+
+def rows_paired_t_mod_kv_heads(x, groups):
+    *batch, heads, t, n = x.shape
+    mixed = x.reshape(*batch, heads // groups, groups, t, n).swapaxes(-4, -3)
+    return mixed.reshape(*batch, groups, heads // groups * t, n)
+
+
+def heads_paired_t_mod_kv_heads(x, heads):
+    *batch, groups, rows, n = x.shape
+    t = rows * groups // heads
+    return x.reshape(*batch, groups, heads // groups, t, n).swapaxes(-4, -3).reshape(*batch, heads, t, n)
+
+
+def fused_forgets_the_mask(q, k, v, allowed=None, *, square_causal=False):
+    return fused_of(q, k, v, None, square_causal=square_causal)
+
+
+def fused_forgets_causality(q, k, v, allowed=None, *, square_causal=False):
+    return fused_of(q, k, v, allowed)
+
+
+def fused_drops_to_single(q, k, v, allowed=None, *, square_causal=False):
+    return fused_of(q.float(), k.float(), v.float(), allowed, square_causal=square_causal).to(v.dtype)
+
+
+def heads_joined_without_their_tokens(self, heads):
+    return self.out(heads.reshape(*heads.shape[:-3], heads.shape[-2], -1))
+
+
+def keeps_padding(x, padding):
+    return x
+
+
+BUGS = [
+    (AS_DEFINED, "QKV", {(core, "scaled_scores"): scale_missing}),
+    (AGREE, "QKV", {(core, "scaled_scores"): scale_missing}),
+    (AS_DEFINED, "QKV", {(core, "scaled_scores"): scale_by_d_model}),
+    (AS_DEFINED, "QKV", {(core, "scaled_scores"): scale_by_d_head}),
+    (AS_DEFINED, "QKV", {(core, "softmax_allowed"): softmax_over_queries}),
+    ("the_future_changes_nothing", "QKV", {(core, "softmax_allowed"): softmax_over_queries}),
+    ("seeing_nothing_gives_zero", "QKV", {(core, "softmax_allowed"): rows_that_see_nothing_see_all}),
+    (AGREE, "QKV", {(core, "softmax_allowed"): rows_that_see_nothing_see_all}),
+    (
+        "seeing_nothing_gives_zero",
+        "QKV",
+        {(core, "softmax_allowed"): rows_that_see_nothing_are_repaired_too_late},
+    ),
+    (AS_DEFINED, "QKV", {(core, "softmax_allowed"): masked_after_softmax}),
+    (AS_DEFINED, "QKV", {(core, "softmax_allowed"): mask_inverted}),
+    ("the_future_changes_nothing", "QKV", {(masks, "causal_mask"): sees_not_itself}),
+    (AS_DEFINED, "QKV", {(masks, "causal_mask"): sees_not_itself}),
+    ("the_future_changes_nothing", "QKV", {(masks, "causal_mask"): sees_the_next}),
+    (AS_DEFINED, "uniform", {(masks, "causal_mask"): sees_the_next}),
+    (AS_DEFINED, "QKV", {(masks, "causal_mask"): alignments_mixed_up}),
+    (AS_DEFINED, "QKV", {(masks, "padding_mask"): padding_one_too_many}),
+    (AS_DEFINED, "QKV", {(masks, "padding_mask"): padding_on_the_left}),
+    (AS_DEFINED, "QKV", {(layer, "combine"): masks_joined_by_or}),
+    (
+        AS_DEFINED,
+        "QKV/kv2",
+        {(core, "_as_rows"): rows_paired_t_mod_kv_heads, (core, "_as_heads"): heads_paired_t_mod_kv_heads},
+    ),
+    (AGREE, "QKV/kv2", {(core, "attend_fused"): fused_forgets_the_mask}),
+    ("the_future_changes_nothing", "QKV", {(core, "attend_fused"): fused_forgets_causality}),
+    (AGREE, "QKV", {(core, "attend_fused"): fused_drops_to_single}),
+    (AS_DEFINED, "QKV", {(layer.Attention, "_join"): heads_joined_without_their_tokens}),
+    ("padding_may_hold_anything", "QKV", {(layer, "_without_padding"): keeps_padding}),
+    ("padding_may_hold_anything", "QKV/kv2", {(layer, "_without_padding"): keeps_padding}),
+    ("padding_may_hold_anything", "XXX", {(layer, "_without_padding"): keeps_padding}),
+]
+
+
+def name_of(part):
+    return part if isinstance(part, str) else next(iter(part.values())).__name__
+
+
+@pytest.mark.parametrize(("judge", "design", "planted"), BUGS, ids=name_of)
+def test_the_contract_catches_it(judge, design, planted, monkeypatch):
+    for (where, name), bug in planted.items():
+        monkeypatch.setattr(where, name, bug)
+    with pytest.raises(AssertionError) as caught:
+        JUDGES[judge](parse(design))
+    assert str(caught.value)
+
+
+def test_every_check_of_attention_has_caught_something():
+    of_attention = {name for name, check in JUDGES.items() if check.__module__.endswith(".attending")}
+    assert of_attention == {judge for judge, _, _ in BUGS}

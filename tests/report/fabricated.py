@@ -1,0 +1,76 @@
+"""A small study with results that nobody trained: what the tests of the report share."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qkvlab.study import weights
+from qkvlab.study.cells import Cell, Result
+from qkvlab.study.registration import register
+from qkvlab.study.spec import make
+from qkvlab.study.store import Store
+
+EVIL = "<script>alert(1)</script>"
+SETTINGS = ("same-word/fixed", "synonym/fixed", "directed/learned")
+DESIGNS = ("QKV", "QQV", "XXV", "frozen", "uniform")
+ERRORS = {"QKV": 0.02, "QQV": 0.03, "XXV": 0.87, "frozen": 0.86, "uniform": 0.875}
+
+
+def registration(**changes: Any) -> dict[str, Any]:
+    spec = make(recipe="small", designs=DESIGNS, settings=SETTINGS, rates=(0.003,), tune_seeds=(0, 1), judge_seeds=60)
+    return {**register(spec), **changes}
+
+
+def renamed(plan: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Return the registration with a design called something else everywhere."""
+    return json.loads(json.dumps(plan).replace(json.dumps(old), json.dumps(new)))
+
+
+def run(plan: dict[str, Any], cell: Cell, error: float, *, diverged: bool = False) -> Result:
+    noise = random.Random(f"{cell}")
+    metrics = {} if diverged else {"error": error + noise.gauss(0, 0.01), "coverage": 1 - error / 2}
+    losses = tuple(math.nan if diverged and step > 5 else 2.7 * 0.9**step for step in range(20))
+    versions = {"qkvlab": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6"}
+    return Result(cell, metrics, diverged, losses, 200, 0.125, 8, "cpu", versions, plan["source"])
+
+
+def results(plan: dict[str, Any], settings: int = 2, seeds: int = 50) -> list[Result]:
+    """Return everything of the first settings; in the last of them fewer seeds, so that it is undecided."""
+    found = []
+    for i, setting in enumerate(plan["tasks"][:settings]):
+        where = (setting["task"], setting["setting"])
+        count = seeds if i < settings - 1 or settings == 1 else 10
+        for name in plan["designs"]:
+            error = ERRORS.get(name, ERRORS["QQV"])
+            cells = [Cell(*where, name, "tune", seed, 0.003) for seed in plan["seeds"]["tune"]]
+            cells += [Cell(*where, name, "judge", seed, 0.003) for seed in plan["seeds"]["judge"][:count]]
+            found += [run(plan, c, error, diverged=name == "frozen" and c.seed == 1003) for c in cells]
+    return found
+
+
+def study(folder: Path, plan: dict[str, Any] | None = None, *, settings: int = 2, models: bool = True) -> Path:
+    """Write a store, and models for the second setting."""
+    plan = registration() if plan is None else plan
+    done = results(plan, settings) if settings else []
+    with Store.create_or_continue(folder, plan) as store:
+        store.add(done)
+    if models and settings > 1:
+        for name in plan["designs"]:
+            cell = Cell("library", "synonym/fixed", name, "judge", 1000, 0.003)
+            weights.save(folder, run(plan, cell, 0.02), state(name))
+    return folder
+
+
+def state(name: str) -> dict[str, np.ndarray]:
+    """Return parameters by the names of the trained module, drawn at random."""
+    letters = {"uniform": "v", "frozen": "qkv"}.get(name, name.lower())
+    rng = np.random.default_rng(0)
+    found = {"words": (120, 96), "contents": (16, 96), "attention.out.weight": (96, 96)}
+    found |= {f"attention.projections.{letter}": (96, 96) for letter in set(letters) & set("qkv")}
+    return {key: rng.standard_normal(shape).astype(np.float32) / 10 for key, shape in sorted(found.items())}

@@ -1,0 +1,273 @@
+"""The runner: what is due is trained, stored and decided; what stops it loses at most the batches in flight."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+from made_up import FakeWorkers, World, delivery, layout, rows, rows_of, spec
+
+from qkvlab.errors import BadInput, StoreError, WorkerError
+from qkvlab.study import run as runs
+from qkvlab.study import weights
+from qkvlab.study.decisions import Findings
+from qkvlab.study.registration import register
+from qkvlab.study.run import Progress, run
+from qkvlab.study.store import Store
+from qkvlab.study.verdicts import document
+
+SHOWN = ("synonym/fixed",)
+CALM = World()
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Give the runner made-up workers; returns those of the latest run."""
+    made: list[FakeWorkers] = []
+
+    def use(world: World = CALM, kind: type[FakeWorkers] = FakeWorkers, size: int = 8) -> list[FakeWorkers]:
+        def find(order, facts, tell):
+            made.append(kind(world))
+            return layout(size), made[-1]
+
+        monkeypatch.setattr(runs.layouts, "find", find)
+        return made
+
+    return use
+
+
+def test_a_study_runs_to_its_end(tmp_path, workers):
+    world = World(means={"XXV": 0.5}, noise=0.01)
+    made, told = workers(world), []
+    findings = run(spec(), tmp_path / "deep" / "folder", tell=told.append)
+    assert all(v.decided for _, _, v in findings.comparisons())
+    assert {v.verdict for _, _, v in findings.comparisons()} == {"equivalent", "worse"}
+    assert rows(findings) == rows_of(world)
+    with Store.read(tmp_path / "deep" / "folder") as store:
+        assert store.results() == sorted(findings.results.values(), key=lambda r: r.cell)
+        assert store.aside() == [] and store.registration == register(spec())
+    assert made[0].closed and len(made) == 1
+    assert isinstance(told[-1], Progress) and told[0].note and told[-1].left == 0
+    assert told[-1].finished == len(findings.results)
+    assert [p.finished for p in told] == sorted(p.finished for p in told)
+
+
+def test_running_again_finishes_at_once_without_workers(tmp_path, workers):
+    world = World(means={"XXV": 0.5}, noise=0.01)
+    made = workers(world)
+    first = run(spec(), tmp_path)
+    content = (tmp_path / "study.db").read_bytes()
+    again = run(spec(), tmp_path)
+    assert document(again) == document(first) and len(made) == 1
+    assert (tmp_path / "study.db").read_bytes() == content
+
+
+def test_results_carry_their_origin(tmp_path, workers):
+    workers()
+    plan = register(spec())
+    for result in run(spec(), tmp_path).results.values():
+        assert result.source == plan["source"] and result.device == "cpu" and result.steps == 200
+        assert set(result.versions) == {"qkvlab", "python", "torch", "numpy"}
+        assert set(result.metrics) == {"error", "coverage"} and len(result.losses) == 2
+        assert 1 <= result.group <= 8 and result.seconds > 0
+
+
+def test_models_that_are_shown_are_kept_with_their_origin(tmp_path, workers):
+    made = workers()
+    study = spec(settings=(*SHOWN, "same-word/fixed"))
+    findings = run(study, tmp_path)
+    first = findings.registration["seeds"]["judge"][0]
+    kept = {path.relative_to(tmp_path / "models").as_posix() for path in tmp_path.rglob("*.safetensors")}
+    assert kept == {f"library/synonym-fixed/{name}.safetensors" for name in findings.registration["designs"]}
+    for name in findings.registration["designs"]:
+        state, origin = weights.load(weights.path_of(tmp_path, "library", *SHOWN, name))
+        assert (state["words"] == first).all()  # the made-up weights say whose they are
+        assert origin["seed"] == str(first) and origin["role"] == "judge" and origin["design"] == name
+        assert origin["lr"] == str(findings.tuning(("library", *SHOWN)).chosen[name])
+        assert origin["source"] == findings.registration["source"] and "torch" in origin["versions"]
+    assert not list(tmp_path.rglob("*.part"))
+    assert sum(len(order.keep) for order in made[0].orders) == len(kept)
+
+
+def test_time_runs_out_and_the_same_command_goes_on(tmp_path, workers):
+    class Slow(FakeWorkers):
+        def __init__(self, world: World) -> None:
+            super().__init__(world, seconds=0.05)
+
+    world = World(means={"XXV": 0.5}, noise=0.01)
+    workers(world, Slow, 4)
+    done = [0]
+    for _ in range(100):
+        begun = time.monotonic()
+        findings = run(spec(), tmp_path, minutes=0.2 / 60)
+        assert time.monotonic() - begun < 3
+        done.append(len(findings.results))
+        assert done[-1] > done[-2]
+        if all(v.decided for _, _, v in findings.comparisons()):
+            break
+    assert len(done) > 3
+    assert rows(findings) == rows_of(world)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), -float("inf")])
+def test_minutes_that_cannot_be_meant(tmp_path, minutes):
+    with pytest.raises(BadInput, match="minutes must be a positive number"):
+        run(spec(), tmp_path / "s", minutes=minutes)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("device", ["tpu", "", "cuda:x", "CPU", "cuda:99", "mps:7", "<script>"])
+def test_devices_that_are_not_there(tmp_path, device, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(BadInput, match="device"):
+        run(spec(), tmp_path / "s", device=device)
+    assert not (tmp_path / "s").exists()
+
+
+def test_another_registration_is_refused(tmp_path, workers):
+    workers()
+    run(spec(), tmp_path)
+    with pytest.raises(StoreError, match=r"alpha: registered 0\.05, asked 0\.1"):
+        run(spec(alpha=0.1), tmp_path)
+
+
+class Interrupted(FakeWorkers):
+    """Ctrl-C while the fifth group is handed out."""
+
+    def train(self, order):
+        if len(self.orders) == 5:
+            raise KeyboardInterrupt
+        return super().train(order)
+
+
+def test_an_interrupt_keeps_what_is_stored_and_ends_the_workers(tmp_path, workers):
+    made = workers(kind=Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec(), tmp_path)
+    assert made[0].closed
+    with Store.create_or_continue(tmp_path, register(spec())) as store:  # the lock was let go
+        assert len(store.results()) < sum(len(order.runs) for order in made[0].orders)
+    workers()
+    findings = run(spec(), tmp_path)
+    assert rows(findings) == rows_of(CALM)
+
+
+class Dying(FakeWorkers):
+    """The pool breaks at the sixth group: those before it are there, the rest are lost at the same moment."""
+
+    def train(self, order):
+        self.orders.append(order)
+        future: Future = Future()
+        if len(self.orders) < 6:
+            future.set_result(delivery(order, self.world))
+        else:
+            future.set_exception(BrokenProcessPool("died"))
+        return future
+
+
+def test_a_dead_worker_is_an_error_that_loses_nothing_finished(tmp_path, workers):
+    made = workers(kind=Dying)
+    with pytest.raises(WorkerError, match=r"a worker process died.* same command again") as caught:
+        run(spec(), tmp_path)
+    assert caught.value.exit_code == 1 and made[0].closed
+    delivered = {(order.design, *one) for order in made[0].orders[:5] for one in order.runs}
+    with Store.read(tmp_path) as store:
+        stored = {(r.cell.design, r.cell.seed, r.cell.lr) for r in store.results()}
+    assert stored == delivered
+    workers()
+    findings = run(spec(), tmp_path)
+    assert rows(findings) == rows_of(CALM)
+
+
+def test_a_worker_that_dies_in_the_trial(tmp_path, monkeypatch):
+    def find(order, facts, tell):
+        raise BrokenProcessPool("died")
+
+    monkeypatch.setattr(runs.layouts, "find", find)
+    with pytest.raises(WorkerError, match="same command again"):
+        run(spec(), tmp_path)
+
+
+def test_planted_results_in_order_of_completion_are_not_a_prefix(tmp_path, workers):
+    """What the runner stores out of order must not be judged out of order."""
+    workers(World(noise=0.2))
+    findings = run(spec(judge_seeds=20), tmp_path)
+    seeds = findings.registration["seeds"]["judge"]
+    key = ("library", "same-word/fixed")
+    gap = [r for r in findings.results.values() if r.cell.seed != seeds[0]]
+    holed = Findings(findings.registration, gap)
+    assert holed.outcomes(key, "QKV") == [] and findings.outcomes(key, "QKV") != []
+    holed.add([r for r in findings.results.values() if r.cell.seed == seeds[0]])
+    assert document(holed) == document(findings)
+
+
+# Real training
+
+
+TINY = {
+    "designs": ("QKV", "XXV", "uniform"),
+    "settings": SHOWN,
+    "rates": (0.003,),
+    "tune_seeds": (0,),
+    "judge_seeds": 12,
+    "alpha": 0.9,
+}
+
+
+def test_a_real_study_from_cold_to_verdict(tmp_path, quick_layout):
+    """A worker is killed on the way; then it finishes, and again at once."""
+    study = spec(**TINY)
+    quick_layout(study)
+    acknowledged: list[int] = []
+
+    def shoot(progress: Progress) -> None:
+        if progress.finished:
+            acknowledged.append(progress.finished)
+            if len(acknowledged) == 1:
+                os.kill(workers_of()[0], signal.SIGKILL)
+
+    made = []
+    real = runs.layouts.find
+
+    def find(*arguments):
+        layout_, pool = real(*arguments)
+        made.append(pool)
+        return layout_, pool
+
+    def workers_of() -> list[int]:
+        return list(made[-1]._pool._processes)
+
+    runs.layouts.find = find
+    try:
+        with pytest.raises(WorkerError):
+            run(study, tmp_path, tell=shoot)
+    finally:
+        runs.layouts.find = real
+    with Store.read(tmp_path) as store:
+        before = store.results()
+    assert len(before) >= acknowledged[-1] > 0
+
+    findings = run(study, tmp_path)
+    assert {r.cell: r for r in before}.items() <= findings.results.items()
+    rows = {row["design"]: row for row in document(findings)["comparisons"]}
+    assert rows["XXV"]["verdict"] == rows["uniform"]["verdict"] == "worse"
+    for result in findings.results.values():
+        assert not result.diverged and len(result.losses) == 50 and result.versions["torch"]
+        if result.cell.design == "uniform":
+            assert abs(result.metrics["error"] - 0.875) < 0.06 and result.metrics["coverage"] == 0
+        if result.cell.design == "QKV":
+            assert result.metrics["error"] < 0.1 and result.losses[-1] < 0.5 < result.losses[0]
+
+    for name in ("QKV", "XXV", "uniform"):  # what was kept is what was trained
+        state, origin = weights.load(weights.path_of(tmp_path, "library", *SHOWN, name))
+        assert state["words"].shape == (120, 96) and origin["design"] == name
+    begun = time.monotonic()
+    assert document(run(study, tmp_path)) == document(findings)
+    assert time.monotonic() - begun < 2

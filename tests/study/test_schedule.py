@@ -1,0 +1,197 @@
+"""What runs next: never twice, never for a decided question, and always to an end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_up import SETTING, World, judge, play, result, spec
+
+from qkvlab.study.decisions import Findings
+from qkvlab.study.registration import FLOOR, register
+from qkvlab.study.schedule import due, open_cells
+from qkvlab.study.spec import Spec
+from qkvlab.study.verdicts import document
+
+TWO = ("same-word/fixed", "synonym/fixed")
+
+
+def finish(world: World, study: Spec | None = None, size: int = 8, seed: int | None = None) -> Findings:
+    """Play a study to its end and hold every group against the rules."""
+    findings = Findings(register(study or spec()))
+    plan = findings.registration
+    allowed = {role: set(plan["seeds"][role]) for role in ("tune", "judge")}
+    rng = random.Random(seed)
+    seen: set = set()
+    groups = play(findings, world, size=size, pick=lambda g: 0 if seed is None else rng.randrange(len(g)))
+    for group in groups:
+        assert 1 <= len(group.cells) <= size
+        assert not seen & set(group.cells), "asked for twice"
+        seen |= set(group.cells)
+        assert len({(c.task, c.setting, c.design, c.role) for c in group.cells}) == 1
+        assert all(c.seed in allowed[c.role] and c.design in plan["designs"] for c in group.cells)
+        assert all((c.task, c.setting) == group.key and c.design == group.design for c in group.cells)
+    assert seen == set(findings.results)
+    ended(findings)
+    return findings
+
+
+def ended(findings: Findings) -> None:
+    """Everything is decided, or its seeds are spent, or its floor's are."""
+    seeds = len(findings.registration["seeds"]["judge"])
+    baseline = findings.registration["baseline"]
+    for key, name, verdict in findings.comparisons():
+        if not verdict.decided:
+            arms = (FLOOR, baseline) if verdict.reason == "waiting for the floor" else (name, baseline)
+            assert all(len(findings.outcomes(key, arm)) == seeds for arm in arms), (name, verdict)
+    assert next(due(findings, (), 8), None) is None
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 24])
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(),
+        World(means={"QQV": 0.3, "XXV": 0.12}),
+        World(noise=0.3),
+        World(noise=0.0),
+        World(ties=True, means=dict.fromkeys(("QKV", "QQV", "XXV"), 0.875)),
+        World(diverges={"QQV": 1.0, "XXV": 0.1}),
+        World(diverges={"QKV": 1.0}),
+        World(diverges={"uniform": 1.0}),
+        World(best={"QKV": 1e-5, "QQV": 1.0}),
+        World(means={"QKV": 0.76}, noise=0.05),  # hardly ahead of the floor, which is needed for long
+    ],
+    ids=range(10),
+)
+def test_a_study_comes_to_an_end(world, size):
+    finish(world, size=size)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+@given(
+    st.dictionaries(st.sampled_from(["QKV", "QQV", "uniform"]), st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.8, 0.875])),
+    st.sampled_from([0.0, 0.02, 0.1, 0.3]),
+    st.dictionaries(st.sampled_from(["QKV", "QQV", "uniform"]), st.sampled_from([0.05, 0.3, 1.0]), max_size=1),
+    st.integers(1, 12),
+    st.integers(1, 45),
+    st.integers(0, 1000),
+)
+def test_any_study_comes_to_an_end(means, noise, diverges, size, seeds, order):
+    world = World(means=means, noise=noise, diverges=diverges)
+    study = spec(designs=("QKV", "QQV"), judge_seeds=seeds, tune_seeds=(0,))
+    first = finish(world, study, size, order)
+    # which worker was quicker changes neither a verdict nor a digit of it
+    assert document(finish(world, study, size, None))["comparisons"] == document(first)["comparisons"]
+
+
+def test_the_size_of_groups_changes_no_verdict():
+    world = World(means={"QQV": 0.13, "XXV": 0.4}, noise=0.1)
+    rows = [document(finish(world, size=size, seed=size))["comparisons"] for size in (1, 7, 24)]
+    assert rows[0] == rows[1] == rows[2]
+
+
+def test_it_is_deterministic():
+    findings = judge(World(noise=0.2), upto=9)
+    busy = {cell for group in itertools.islice(due(findings, (), 4), 2) for cell in group.cells}
+    assert list(due(findings, busy, 4)) == list(due(findings, busy, 4))
+    again = Findings(findings.registration, reversed(list(findings.results.values())))
+    assert list(due(again, busy, 4)) == list(due(findings, busy, 4))
+
+
+def test_what_runs_is_not_asked_for():
+    findings = Findings(register(spec()))
+    everything = list(due(findings, (), 4))
+    busy = {cell for group in everything[:3] for cell in group.cells}
+    rest = list(due(findings, busy, 4))
+    assert not busy & {cell for group in rest for cell in group.cells}
+    assert sum(len(g.cells) for g in rest) + len(busy) == sum(len(g.cells) for g in everything)
+    assert list(due(findings, {c for g in everything for c in g.cells}, 4)) == []
+
+
+def test_tuning_comes_first_and_judging_waits_for_all_designs():
+    findings, world = Findings(register(spec())), World()
+    cells = [cell for group in due(findings, (), 6) for cell in group.cells]
+    assert {c.role for c in cells} == {"tune"} and len(cells) == 4 * 3 * 2
+    findings.add(result(c, world) for c in cells[:-1])
+    assert [c for g in due(findings, (), 6) for c in g.cells] == cells[-1:]
+    findings.add([result(cells[-1], world)])
+    assert {c.role for g in due(findings, (), 6) for c in g.cells} == {"judge"}
+
+
+def test_groups_are_of_equal_size():
+    findings = Findings(register(spec(tune_seeds=tuple(range(13)), rates=(0.003,))))
+    sizes = [len(group.cells) for group in due(findings, (), 12) if group.design == "QKV"]
+    assert sizes == [6, 7]
+
+
+def test_settings_run_in_their_order():
+    findings = Findings(register(spec(settings=TWO)))
+    order = [group.key[1] for group in due(findings, (), 8)]
+    assert order == sorted(order, key=TWO.index) and set(order) == set(TWO)
+
+
+def asked(findings: Findings) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for group in due(findings, (), 8):
+        found[group.design] = found.get(group.design, 0) + len(group.cells)
+    return found
+
+
+def test_a_decided_comparison_asks_for_nothing():
+    findings = judge(World(means={"XXV": 0.6}, noise=0.01), upto=14)
+    assert findings.verdict(SETTING, "XXV").decided and not findings.verdict(SETTING, "QQV").decided
+    # uniform is decided as well; it runs on only where an equivalence waits for the floor
+    assert set(asked(findings)) == {"QKV", "QQV"}
+
+
+def test_the_baseline_runs_as_far_as_somebody_needs_it():
+    findings = judge(World(means={"XXV": 0.6}, noise=0.3), upto=12)
+    needs = asked(findings)
+    assert needs["QKV"] == max(needs.values()) and not findings.verdict(SETTING, "QQV").decided
+
+
+def test_the_floor_runs_on_for_an_equivalence_that_waits_for_it():
+    """A baseline that is only a little ahead of the floor: the pair is decided long before the floor."""
+    world = World(means=dict.fromkeys(("QKV", "QQV", "XXV"), 0.76), noise=0.004)
+    study = spec(judge_seeds=200, designs=("QKV", "QQV"), rates=(0.003,))
+    findings = Findings(register(study))
+    waited = False
+    for _ in play(findings, world):
+        verdict = findings.verdict(SETTING, "QQV")
+        if verdict.reason == "waiting for the floor":
+            waited = True
+            assert set(asked(findings)) <= {"QKV", FLOOR}
+    assert waited
+    ended(findings)
+    have = {name: len(findings.outcomes(SETTING, name)) for name in findings.registration["designs"]}
+    assert have[FLOOR] > findings.verdict(SETTING, "QQV").n >= have["QQV"] - 16
+
+
+def test_nobody_runs_further_than_a_look_ahead():
+    """The first look asks for as many seeds as can say something; then eight more each time."""
+    findings = judge(World(noise=0.3), upto=0)
+    assert set(asked(findings).values()) <= {8, 9, 10} and set(asked(findings)) == {"QKV", "QQV", "XXV", "uniform"}
+    first = next(iter(asked(findings).values()))
+    later = judge(World(noise=0.3), upto=first)
+    assert set(asked(later).values()) == {8}
+
+
+def test_no_seeds_are_left():
+    findings = judge(World(noise=0.3, means={"QQV": 0.13}), spec(judge_seeds=10), upto=10)
+    assert list(due(findings, (), 8)) == [] and open_cells(findings) == 0
+    assert any(not v.decided for _, _, v in findings.comparisons())
+
+
+def test_the_estimate_of_what_is_open():
+    fresh = Findings(register(spec()))
+    done = finish(World(noise=0.01))
+    assert open_cells(done) == 0
+    assert open_cells(fresh) > len([c for c in done.results if c.role == "tune"])
+    left = [open_cells(fresh)]
+    for _ in play(fresh, World(noise=0.01)):
+        left.append(open_cells(fresh))
+    assert left[-1] == 0 and min(left) >= 0 and left[len(left) // 2] < left[0]

@@ -1,0 +1,139 @@
+"""The trial picks what was fastest, remembers it, and survives whatever lies in the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from qkvlab.training import layout
+from qkvlab.training.layout import GROUPS, Layout
+from qkvlab.training.workers import Order
+
+ORDER = Order("library", "synonym/fixed", "QKV", ((0, 0.001), (1, 0.003)))
+FACTS = {"d_model": 96, "steps": 200}
+
+
+class MockedWorkers:
+    """Workers whose speed is a function."""
+
+    speed: Callable[[int, int, int], float]
+    made: list[MockedWorkers]
+
+    def __init__(self, processes: int, threads: int) -> None:
+        self.processes, self.threads, self.closed = processes, threads, False
+        self.asked: list[tuple[int, int, int]] = []
+        MockedWorkers.made.append(self)
+
+    def rate(self, order: Order, threads: int, *, everywhere: bool, seconds: float) -> float:
+        assert not self.closed
+        shape = (self.processes if everywhere else 1, threads, len(order.runs))
+        self.asked.append(shape)
+        assert {lr for _, lr in order.runs} <= {lr for _, lr in ORDER.runs}
+        return MockedWorkers.speed(*shape)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """Two cores, an empty cache, and workers that measure nothing."""
+    monkeypatch.setattr(layout, "Workers", MockedWorkers)
+    monkeypatch.setattr(layout, "cores", lambda: 2)
+    monkeypatch.setattr(layout.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
+    MockedWorkers.made = []
+    MockedWorkers.speed = lambda processes, threads, group: processes * 1000 + group
+    return tmp_path / "cache"
+
+
+def cached(machine):
+    (path,) = machine.iterdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    "best", [(processes, threads, size) for processes, threads in ((2, 1), (1, 2)) for size in GROUPS]
+)
+def test_the_fastest_is_taken(best):
+    MockedWorkers.speed = lambda *shape: 5000.0 if shape == best else 1000.0 - shape[2]
+    told: list[str] = []
+    found, workers = layout.find(ORDER, FACTS, told.append)
+    assert found == Layout(*best, rate=5000.0)
+    assert (workers.processes, workers.threads, workers.closed) == (*best[:2], False)
+    assert all(w.closed for w in MockedWorkers.made if w is not workers)
+    assert len(told) == 2 * len(GROUPS) == len(MockedWorkers.made[0].asked)
+    assert sorted(MockedWorkers.made[0].asked) == sorted((p, t, g) for p, t in ((2, 1), (1, 2)) for g in GROUPS)
+
+
+def test_the_answer_is_remembered(machine):
+    found, _ = layout.find(ORDER, FACTS)
+    again, workers = layout.find(ORDER, FACTS)
+    assert found.measured and not again.measured
+    assert (again.processes, again.threads, again.group, again.rate) == (2, 1, max(GROUPS), found.rate)
+    assert workers.asked == [] and len(list(machine.iterdir())) == 1
+
+
+@pytest.mark.parametrize("other", [{**FACTS, "d_model": 64}, {}])
+def test_other_sizes_are_tried_for_themselves(other):
+    layout.find(ORDER, FACTS)
+    found, workers = layout.find(ORDER, other)
+    assert found.measured and workers.asked
+
+
+def test_another_torch_is_tried_for_itself(monkeypatch):
+    layout.find(ORDER, FACTS)
+    monkeypatch.setattr(layout, "version", lambda package: "99")
+    assert layout.find(ORDER, FACTS)[0].measured
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "17", '"x"', "{}", '{"processes": 2}', '{"cores": 2, "rate": 1}', "\0\0\0", "\udcff\udcfe"],
+)
+def test_a_broken_cache_is_measured_anew_and_mended(machine, text):
+    layout.find(ORDER, FACTS)
+    cached(machine).write_bytes(text.encode(errors="surrogateescape"))
+    found, _ = layout.find(ORDER, FACTS)
+    assert found.measured and json.loads(cached(machine).read_text())["group"] == found.group
+    assert not layout.find(ORDER, FACTS)[0].measured
+
+
+@pytest.mark.parametrize(("field", "value"), [("processes", 0), ("threads", "1"), ("group", -8), ("group", None)])
+def test_a_cache_that_nobody_can_mean(machine, field, value):
+    layout.find(ORDER, FACTS)
+    path = cached(machine)
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    assert layout.find(ORDER, FACTS)[0].measured
+
+
+def test_a_cache_of_a_larger_machine_is_not_used(machine, monkeypatch):
+    layout.find(ORDER, FACTS)
+    path = cached(machine)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 64}))
+    found, workers = layout.find(ORDER, FACTS)
+    assert found.measured and workers.processes <= 2
+
+
+def test_without_a_place_for_the_cache_it_tries_every_time(machine):
+    machine.parent.mkdir(exist_ok=True)
+    machine.write_text("a file where the folder should be")
+    for _ in range(2):
+        assert layout.find(ORDER, FACTS)[0].measured
+    assert machine.read_text() == "a file where the folder should be"
+
+
+def test_one_process_drives_another_device():
+    from dataclasses import replace
+
+    found, workers = layout.find(replace(ORDER, device="cuda"), FACTS)
+    assert (found.processes, found.threads, workers.processes) == (1, 1, 1)
+    assert len(workers.asked) == len(GROUPS)
+
+
+def test_cores_that_this_process_may_use(monkeypatch):
+    monkeypatch.undo()
+    import os
+
+    assert 1 <= layout.cores() <= (os.cpu_count() or 1)
