@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,7 +62,14 @@ def environment(**more: str) -> dict[str, str]:
 
 def spawn(*arguments: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *arguments], **pipes, text=True, cwd=cwd, env=environment(**env))
+    return subprocess.Popen(
+        [*COMMAND, *arguments], **pipes, text=True, cwd=cwd, env=environment(**env), preexec_fn=_hear_ctrl_c
+    )
+
+
+def _hear_ctrl_c() -> None:
+    # a test run that was started in the background ignores Ctrl-C, and so would its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def outside(*arguments: str, cwd: Path, **env: str) -> Said:

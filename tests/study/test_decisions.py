@@ -197,7 +197,7 @@ def test_the_order_of_arrival_does_not_matter(seed):
     piecemeal = Findings(whole.registration)
     for one in results:
         piecemeal.add([one])
-        piecemeal.verdict(SETTING, random.Random(seed).choice(piecemeal.compared()))  # fills what is remembered
+        piecemeal.verdict(SETTING, random.Random(seed).choice(piecemeal.compared(SETTING)))  # fills what is remembered
     assert document(piecemeal) == document(whole) == document(Findings(whole.registration, results))
 
 

@@ -28,10 +28,12 @@ def verdict_table(findings: Findings, lang: Lang, active: set[tuple[Key, str]] |
     """Build the table; cells of ``active`` (setting, design) are marked as running."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("设置" if lang == "zh" else "setting", no_wrap=True)
-    for name in findings.compared():
+    names = [name for name in findings.registration["designs"] if name != findings.registration["baseline"]]
+    for name in names:
         table.add_column(name, justify="center", no_wrap=True)
     for key in findings.settings:
-        cells = [_cell(findings.verdict(key, name), (key, name) in (active or set())) for name in findings.compared()]
+        here, running = findings.compared(key), active or set()
+        cells = [_cell(findings.verdict(key, n), (key, n) in running) if n in here else Text() for n in names]
         table.add_row(key[1], *cells)
     return table
 

@@ -13,7 +13,7 @@ from qkvlab.evidence.differences import Differences, Outcome, leading, paired, p
 from qkvlab.evidence.floor import Floor, beats_floor
 from qkvlab.evidence.proportion import Rate, rate
 from qkvlab.evidence.rule import Rule
-from qkvlab.evidence.verdict import Reason, Verdict, Word, decide
+from qkvlab.evidence.verdict import Reason, Verdict, Word, decide, not_counted
 
 __all__ = [
     "DEFAULT_BETS",
@@ -30,6 +30,7 @@ __all__ = [
     "decide",
     "intervals",
     "leading",
+    "not_counted",
     "paired",
     "prefix",
     "rate",

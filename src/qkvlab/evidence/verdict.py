@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qkvlab.evidence.betting import Intervals, intervals
@@ -43,6 +43,7 @@ Reason = Literal[
     "no floor",  # within delta, but the study has no uniform
     "too many diverged",  # within delta, but one arm diverged in more than max_diverged of the pairs
     "interval empty",  # L >= U
+    "below the bar",  # the baseline did not learn the task well enough for a comparison to mean anything
 ]
 
 
@@ -125,6 +126,12 @@ def decide(
         rate=rates[0],
         baseline_rate=rates[1],
     )
+
+
+def not_counted(rule: Rule) -> Verdict:
+    """Return the verdict where the baseline misses the bar of the task: nothing is judged, nothing is compared."""
+    nothing = decide([], [], None, rule)
+    return replace(nothing, verdict="nothing to compare", reason="below the bar")
 
 
 def _first_word(bounds: Intervals, rule: Rule) -> tuple[int, Word, Reason]:

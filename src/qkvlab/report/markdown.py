@@ -20,7 +20,7 @@ def table(document: dict[str, Any], lang: Lang) -> str:
     places = list(dict.fromkeys((row["task"], row["setting"]) for row in rows))
     lines = [f"| {_HEAD.of(lang)} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for task, setting in places:
-        cells = " | ".join(_cell(by_place[task, setting, name]) for name in names)
+        cells = " | ".join(_cell(by_place.get((task, setting, name))) for name in names)
         lines.append(f"| {setting} | {cells} |")
     return "\n".join(lines)
 
@@ -31,7 +31,9 @@ def legend(document: dict[str, Any], lang: Lang) -> str:
     return "\n".join(f"- {designs.parse(name).words.of(lang)} ({name})" for name in names)
 
 
-def _cell(row: dict[str, Any]) -> str:
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:  # this design did not run there
+        return ""
     sign = SYMBOLS[row["verdict"]]
     if row["unclipped_mean"] is None:
         return sign

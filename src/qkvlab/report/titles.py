@@ -1,4 +1,4 @@
-"""Short names of settings, and how to list several of them without naming each.
+"""How to list several settings without naming each.
 
 A title has three parts: what is asked, which variant of it, and where the vectors come from. A list names a
 part only where it tells something apart: with all variants in it, the variant is left out.
@@ -7,64 +7,24 @@ part only where it tells something apart: with all variants in it, the variant i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from qkvlab import tasks
 from qkvlab.contracts import Words
-
-_NONE = Words("", "")
-_ASKED = {
-    "same-word": (Words("原词", "same word"), _NONE),
-    "synonym": (Words("同义词", "synonym"), _NONE),
-    "unseen-synonym": (Words("没见过的同义词", "unseen synonym"), _NONE),
-    "related": (Words("相关词", "related word"), _NONE),
-    "directed": (Words("下一本书", "next book"), Words("三本一圈", "rings of three")),
-    "directed-long": (Words("下一本书", "next book"), Words("24 本一大圈", "one ring of 24")),
-    "directed-acyclic": (Words("下一本书", "next book"), Words("不成圈", "no ring")),
-}
-_VECTORS = {"fixed": Words("给定向量", "given vectors"), "learned": Words("可训练向量", "trained vectors")}
-
-
-@dataclass(frozen=True)
-class Title:
-    """A setting in a few words."""
-
-    head: Words
-    variant: Words = _NONE
-    vectors: Words = _NONE
-
-    @property
-    def asked(self) -> Words:
-        """What is asked, with its variant."""
-        if not self.variant.zh:
-            return self.head
-        return Words(f"{self.head.zh}（{self.variant.zh}）", f"{self.head.en} ({self.variant.en})")
-
-    @property
-    def words(self) -> Words:
-        """The whole title."""
-        if not self.vectors.zh:
-            return self.asked
-        return Words(f"{self.asked.zh}·{self.vectors.zh}", f"{self.asked.en} · {self.vectors.en}")
+from qkvlab.errors import BadInput
+from qkvlab.tasks import Title
 
 
 def title(task: str, setting: str) -> Title:
-    """Name a setting; one that is not known here keeps its code.
+    """Name a setting; one that this version does not know keeps its code.
 
     >>> str(title("library", "synonym/fixed/cos0.3").words)
     '同义词（余弦 0.3）·给定向量 / synonym (cosine 0.3) · given vectors'
     """
-    question, _, rest = setting.partition("/")
-    vectors, _, more = rest.partition("/")
-    if task != "library" or question not in _ASKED or vectors not in _VECTORS:
+    try:
+        known = tasks.find(task)
+        return known.title(known.setting(setting))
+    except BadInput:
         return Title(Words(setting, setting))
-    head, variant = _ASKED[question]
-    if more.startswith("cos"):
-        variant = Words(f"余弦 {more[3:]}", f"cosine {more[3:]}")
-    elif more.startswith("d"):
-        variant = Words(f"只有 {more[1:]} 维", f"only {more[1:]} wide")
-    elif more:
-        variant = Words(more, more)
-    return Title(head, variant, _VECTORS[vectors])
 
 
 def listed(chosen: Sequence[Title], every: Sequence[Title]) -> Words:

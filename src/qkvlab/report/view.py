@@ -123,6 +123,11 @@ class Study:
         return self.registration["baseline"]
 
     @property
+    def rates(self) -> list[float]:
+        """Learning rates of all grids, before any extension."""
+        return sorted({rate for setting in self.registration["tasks"] for rate in setting["tuning"]["rates"]})
+
+    @property
     def reached(self) -> list[Setting]:
         """Settings with at least one judged run."""
         return [setting for setting in self.settings if setting.reached]
@@ -166,7 +171,7 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
 
 def _setting(findings: Findings, key: Key, several: bool) -> Setting:
     facts = findings.settings[key]
-    arms = {name: _arm(findings, key, name) for name in findings.registration["designs"]}
+    arms = {name: _arm(findings, key, name) for name in findings.designs(key)}
     baseline = arms[findings.registration["baseline"]]
     name = title(*key)
     if several:
@@ -182,7 +187,7 @@ def _setting(findings: Findings, key: Key, several: bool) -> Setting:
         chance=facts["chance"],
         facts=facts["facts"],
         arms=arms,
-        comparisons=tuple(_compared(findings, key, arms[n], baseline) for n in findings.compared()),
+        comparisons=tuple(_compared(findings, key, arms[n], baseline) for n in findings.compared(key)),
         main=key[1] in _shown(key[0]),
     )
 

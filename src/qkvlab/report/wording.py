@@ -166,6 +166,11 @@ def explain(verdict: Verdict, baseline: str, delta: float, metric: str) -> Words
             f"{within.zh}，但有一方超过 10% 的训练发散了，不能叫相当。",
             f"{within.en}, but more than 10% of the runs of one side diverged, so it is not called equivalent.",
         ),
+        "below the bar": Words(
+            f"调参时 {baseline} 自己也没达到这项任务的门槛：没学会的东西不作比较，也没有再跑评判用的种子。",
+            f"In tuning {baseline} itself missed the bar of this task: what was not learned is not compared, "
+            "and no judging seeds were run.",
+        ),
         "interval empty": Words(
             "没有哪个平均值能同时符合所有种子：数据违背了检验的前提，得不出结论。",
             "No mean fits all seeds: the data break the assumptions of the test, and nothing follows from them.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from qkvlab.evidence import Outcome, Verdict, decide, leading
+from qkvlab.evidence import Outcome, Verdict, decide, leading, not_counted
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.registration import FLOOR, rule
 
@@ -54,7 +54,7 @@ class Findings:
             self._tunings.pop(key, None)
         self._judged.pop((key, cell.design), None)
         shared = cell.design in (self.registration["baseline"], FLOOR)
-        for name in self.registration["designs"] if shared or cell.role == "tune" else [cell.design]:
+        for name in self.designs(key) if shared or cell.role == "tune" else [cell.design]:
             self._verdicts.pop((key, name), None)
             if cell.role == "tune":
                 self._judged.pop((key, name), None)
@@ -66,9 +66,9 @@ class Findings:
         return self._tunings[key]
 
     def _tune(self, key: Key) -> Tuning:
-        rates = list(self.registration["tuning"]["rates"])
+        rates = list(self.settings[key]["tuning"]["rates"])
         tie = self.registration["tuning"]["tie"] * self.settings[key]["delta"]
-        names = self.registration["designs"]
+        names = self.designs(key)
         for round_ in range(self.registration["tuning"]["extensions"] + 1):
             missing = [c for name in names for c in self._tuning_cells(key, name, rates) if c not in self.results]
             if missing:
@@ -81,7 +81,7 @@ class Findings:
         raise AssertionError("the loop returns in its last round")
 
     def _tuning_cells(self, key: Key, name: str, rates: list[float]) -> list[Cell]:
-        seeds = self.registration["seeds"]["tune"]
+        seeds = self.settings[key]["tuning"]["seeds"]
         return [Cell(*key, name, "tune", seed, rate) for rate in rates for seed in seeds]
 
     def _tuned(self, key: Key, name: str, rates: list[float]) -> dict[float, float]:
@@ -110,7 +110,9 @@ class Findings:
 
     def verdict(self, key: Key, name: str) -> Verdict:
         """Return what is known of a design against the baseline in a setting."""
-        if (key, name) not in self._verdicts:
+        if (key, name) not in self._verdicts and self.barred(key):
+            self._verdicts[key, name] = not_counted(rule(self.registration, self.settings[key]))
+        elif (key, name) not in self._verdicts:
             baseline = self.outcomes(key, self.registration["baseline"])
             floor = self.outcomes(key, FLOOR)
             self._verdicts[key, name] = decide(
@@ -118,13 +120,23 @@ class Findings:
             )
         return self._verdicts[key, name]
 
-    def compared(self) -> list[str]:
-        """Return the designs that are compared with the baseline."""
-        return [name for name in self.registration["designs"] if name != self.registration["baseline"]]
+    def barred(self, key: Key) -> bool:
+        """Whether the baseline missed the setting's bar in tuning, so that nothing is judged there."""
+        bar, baseline = self.settings[key]["bar"], self.registration["baseline"]
+        rate = self.tuning(key).chosen.get(baseline)
+        return bar is not None and rate is not None and not self._tuned(key, baseline, [rate])[rate] <= bar
+
+    def designs(self, key: Key) -> list[str]:
+        """Return the designs that run in a setting."""
+        return list(self.settings[key]["arms"])
+
+    def compared(self, key: Key) -> list[str]:
+        """Return the designs that are compared with the baseline in a setting."""
+        return [name for name in self.designs(key) if name != self.registration["baseline"]]
 
     def comparisons(self) -> list[tuple[Key, str, Verdict]]:
         """Return every registered comparison with its verdict so far."""
-        return [(key, name, self.verdict(key, name)) for key in self.settings for name in self.compared()]
+        return [(key, name, self.verdict(key, name)) for key in self.settings for name in self.compared(key)]
 
 
 def choose(means: dict[float, float], tie: float) -> float:

@@ -28,26 +28,29 @@ def register(spec: Spec) -> dict[str, Any]:
 
     The floor `uniform` joins every study: without it nothing can be called equivalent.
     """
-    names = spec.designs if FLOOR in spec.designs else (*spec.designs, FLOOR)
     pairs = spec.pairs()
-    count = len(pairs) * (len(names) - 1)
-    judged = [FIRST_JUDGE_SEED + i for i in range(spec.judge_seeds + _after(spec))]
+    settings = [_setting(spec, task, setting) for task, setting in pairs]
+    names = list(dict.fromkeys(name for setting in settings for name in setting["arms"]))
+    count = sum(len(setting["arms"]) - 1 for setting in settings)
+    tuned = sorted({seed for setting in settings for seed in setting["tuning"]["seeds"]})
+    # a tuning seed that falls among the judging seeds is passed over, so the list is drawn a little longer
+    judged = [FIRST_JUDGE_SEED + i for i in range(spec.judge_seeds + len(tuned))]
     return {
         "recipe": spec.recipe,
-        "designs": list(names),
+        "designs": names,
         "words": {name: vars(designs.parse(name).words) for name in names},
         "baseline": spec.baseline,
-        "tasks": [_setting(spec, names, task, setting) for task, setting in pairs],
+        "match": list(spec.match),
+        "tasks": settings,
         "seeds": {
-            "tune": list(spec.tune_seeds),
-            "judge": [s for s in judged if s not in spec.tune_seeds][: spec.judge_seeds],
+            "tune": tuned,
+            "judge": [s for s in judged if s not in tuned][: spec.judge_seeds],
         },
         "alpha": spec.alpha,
         "comparisons": count,
         "alpha_each": spec.alpha / count,
         "bets": list(DEFAULT_BETS),
         "tuning": {
-            "rates": list(spec.rates),
             "extensions": EXTENSIONS,
             "tie": TIE,
             "rule": "least mean of the judged metric over the tuning seeds; ties take the middle rate; "
@@ -74,11 +77,12 @@ def source_hash(task_names: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _setting(spec: Spec, names: tuple[str, ...], task_name: str, setting: str) -> dict[str, Any]:
-    task = tasks.find(task_name)
+def _setting(spec: Spec, task_name: str, setting: str) -> dict[str, Any]:
+    task = spec.task(task_name)
+    rates, seeds = spec.tuning(task_name)
     delta = spec.delta if spec.delta is not None else task.delta
     arms = {}
-    for name in names:
+    for name in dict.fromkeys([*spec.arms(task_name), FLOOR]):
         cost = task.cost(setting, designs.parse(name))
         arms[name] = {
             "params": task.parameters(setting, designs.parse(name)),
@@ -93,11 +97,8 @@ def _setting(spec: Spec, names: tuple[str, ...], task_name: str, setting: str) -
         "delta": delta,
         "clip": 4 * delta,
         "chance": task.chance(setting),
+        "bar": task.bar(setting),
+        "tuning": {"rates": list(rates), "seeds": list(seeds)},
         "facts": task.facts(setting),
         "arms": arms,
     }
-
-
-def _after(spec: Spec) -> int:
-    # a tuning seed that falls among the judging seeds is passed over, so the list is drawn a little longer
-    return len(spec.tune_seeds)

@@ -86,12 +86,13 @@ def run(
     devices.check(device)
     registration = register(spec)
     with Store.create_or_continue(out, registration) as store:
-        return _Runner(store, Findings(registration, store.results()), out, minutes * 60, device, tell).run()
+        return _Runner(spec, store, Findings(registration, store.results()), out, minutes * 60, device, tell).run()
 
 
 class _Runner:
     def __init__(
         self,
+        spec: Spec,
         store: Store,
         findings: Findings,
         out: Path,
@@ -99,7 +100,7 @@ class _Runner:
         device: str,
         tell: Callable[[Progress], None],
     ) -> None:
-        self.store, self.findings, self.out = store, findings, out
+        self.spec, self.store, self.findings, self.out = spec, store, findings, out
         self.limit, self.device, self.tell = limit, device, tell
         self.begun = time.monotonic()
         self.layout: Layout | None = None
@@ -198,6 +199,7 @@ class _Runner:
             tuple((cell.seed, cell.lr) for cell in group.cells),
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
             device=self.device,
+            text=self.spec.text,
         )
 
     def _shown(self, cell: Cell) -> bool:

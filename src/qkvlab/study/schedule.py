@@ -56,8 +56,8 @@ def open_cells(findings: Findings) -> int:
         total += len(tuning.missing)
         law = rule(findings.registration, findings.settings[key])
         _, equal = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
-        goal = {name: 0 for name in findings.registration["designs"]}
-        for name in findings.compared():
+        goal = {name: 0 for name in findings.designs(key)}
+        for name in findings.compared(key):
             verdict = findings.verdict(key, name)
             if not verdict.decided:
                 more = min(seeds, max(equal, verdict.n + 8))
@@ -72,9 +72,9 @@ def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:
     baseline = findings.registration["baseline"]
     law = rule(findings.registration, findings.settings[key])
     first, _ = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
-    have = {name: len(findings.outcomes(key, name)) for name in findings.registration["designs"]}
+    have = {name: len(findings.outcomes(key, name)) for name in findings.designs(key)}
     goal = dict.fromkeys(have, 0)
-    for name in findings.compared():
+    for name in findings.compared(key):
         verdict = findings.verdict(key, name)
         if verdict.decided:
             continue

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qkvlab import designs, tasks
 from qkvlab.errors import BadInput, Refusal, unknown
+from qkvlab.tasks import Match, Task
 
 MAX_CELLS = 1_000_000
 MAX_BYTES = 10_000
@@ -30,8 +31,11 @@ class Spec(BaseModel):
         tasks: names, in the order in which they run.
         settings: which settings of the tasks; empty for all.
         baseline: what every other design is compared with.
-        rates: learning rates to tune over, before any extension of the grid.
-        tune_seeds: seeds that choose rates and are never judged.
+        also: for a task by name, designs that join there beside `designs`.
+        match: of the settings that exist with and without equal budgets, which run.
+        text: a file for the tasks that read text; None for their own.
+        rates: learning rates to tune over, before any extension of the grid; None for each task's own.
+        tune_seeds: seeds that choose rates and are never judged; None for each task's own.
         judge_seeds: how many seeds may be judged, in order.
         delta: smallest difference that matters; None for each task's own.
         alpha: chance of any wrong verdict in the whole study.
@@ -44,8 +48,11 @@ class Spec(BaseModel):
     tasks: tuple[str, ...] = ("library",)
     settings: tuple[str, ...] = ()
     baseline: str = "QKV"
-    rates: tuple[Positive, ...] = Field(default=(0.001, 0.003, 0.01, 0.03), min_length=1)
-    tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
+    also: dict[str, tuple[str, ...]] = {}
+    match: tuple[Match, ...] = Field(default=("none",), min_length=1)
+    text: Path | None = None
+    rates: tuple[Positive, ...] | None = Field(default=None, min_length=1)
+    tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = Field(default=None, min_length=1)
     judge_seeds: int = Field(default=256, ge=1, le=10**9)
     delta: Positive | None = None
     alpha: float = Field(default=0.05, ge=1e-9, lt=1, allow_inf_nan=False)
@@ -71,13 +78,23 @@ class Spec(BaseModel):
 
     @field_validator("rates")
     @classmethod
-    def _sorted_rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(_distinct("rates", rates)))
+    def _sorted_rates(cls, rates: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if rates is None else tuple(sorted(_distinct("rates", rates)))
 
     @field_validator("tune_seeds")
     @classmethod
-    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return _distinct("tune_seeds", seeds)
+    def _distinct_seeds(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if seeds is None else _distinct("tune_seeds", seeds)
+
+    @field_validator("match")
+    @classmethod
+    def _distinct_matches(cls, kinds: tuple[Match, ...]) -> tuple[Match, ...]:
+        return _distinct("match", kinds)
+
+    @field_validator("also")
+    @classmethod
+    def _known_additions(cls, also: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {tasks.find(task).name: tuple(designs.parse(n).name for n in names) for task, names in also.items()}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Spec:
@@ -92,16 +109,38 @@ class Spec(BaseModel):
             raise BadInput(
                 f"a comparison needs two designs; got only {', '.join(self.designs)}. Add one with --designs."
             )
-        cells = len(self.designs) * len(self.pairs()) * (self.judge_seeds + len(self.tune_seeds) * len(self.rates))
+        if not self.pairs():
+            raise BadInput(
+                f"no setting of {', '.join(self.tasks)} is left with match={','.join(self.match)}; "
+                "ask for match=none, or for settings that exist with equal budgets."
+            )
+        cells = sum(
+            len(self.arms(task)) * (self.judge_seeds + len(self.tuning(task)[0]) * len(self.tuning(task)[1]))
+            for task, _ in self.pairs()
+        )
         if cells > MAX_CELLS:
             raise BadInput(
                 f"this study has {cells:,} cells ({len(self.designs)} designs x {len(self.pairs())} settings x "
                 f"seeds and rates); at most {MAX_CELLS:,} are taken. Ask for fewer seeds, designs or settings."
             )
         for task, setting in self.pairs():
-            for name in self.designs:  # a refusal now, not after minutes of training
-                tasks.find(task).parameters(setting, designs.parse(name))
+            for name in self.arms(task):  # a refusal now, not after minutes of training
+                self.task(task).parameters(setting, designs.parse(name))
         return self
+
+    def task(self, name: str) -> Task:
+        """Return a task of this study, on its file where it reads one."""
+        return tasks.find(name, self.text)
+
+    def arms(self, task: str) -> tuple[str, ...]:
+        """Return the designs that run on a task."""
+        return tuple(dict.fromkeys([*self.designs, *self.also.get(task, ())]))
+
+    def tuning(self, task: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """Return the rates and the seeds by which designs are tuned on a task."""
+        own = tasks.find(task)
+        rates = own.rates if self.rates is None else self.rates
+        return rates, own.tune_seeds if self.tune_seeds is None else self.tune_seeds
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every (task, setting) of the study, in the order in which they run."""
@@ -109,7 +148,7 @@ class Spec(BaseModel):
             (task, setting)
             for task in self.tasks
             for setting in tasks.find(task).settings()
-            if not self.settings or setting in self.settings
+            if (not self.settings or setting in self.settings) and tasks.find(task).match(setting) in self.match
         ]
 
 

@@ -173,8 +173,10 @@ class Store:
         """Say why a result cannot belong to this study, whatever else is stored."""
         cell, plan = result.cell, self.registration
         planned = (
-            any((cell.task, cell.setting) == (task["task"], task["setting"]) for task in plan["tasks"])
-            and cell.design in plan["designs"]
+            any(
+                (cell.task, cell.setting) == (task["task"], task["setting"]) and cell.design in task["arms"]
+                for task in plan["tasks"]
+            )
             and cell.seed in plan["seeds"].get(cell.role, ())
             and math.isfinite(cell.lr)
         )

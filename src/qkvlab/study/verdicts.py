@@ -15,7 +15,7 @@ from qkvlab.study.decisions import Findings
 def document(findings: Findings) -> dict[str, Any]:
     """Return the document; equal results give equal documents."""
     return {
-        "comparisons": [_row(findings, key, name) for key in findings.settings for name in findings.compared()],
+        "comparisons": [_row(findings, key, name) for key in findings.settings for name in findings.compared(key)],
         "claims": [],
         "origin": origin(findings),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 
 from qkvlab.errors import unknown
-from qkvlab.tasks.task import Examples, Task
+from qkvlab.tasks.task import Examples, Match, Task
+from qkvlab.tasks.title import Title
 
-__all__ = ["Examples", "Task", "catalogue", "find"]
+__all__ = ["Examples", "Match", "Task", "Title", "catalogue", "find"]
 
 
 @cache
@@ -19,12 +21,16 @@ def catalogue() -> dict[str, Task]:
     return {m.TASK.name: m.TASK for m in modules if hasattr(m, "TASK")}
 
 
-def find(name: str) -> Task:
+def find(name: str, file: Path | None = None) -> Task:
     """Return a task.
 
+    Args:
+        name: of the task.
+        file: what it reads instead of its own data, where it can; other tasks ignore it.
+
     Raises:
-        BadInput: there is none of this name; the nearest is offered.
+        BadInput: there is none of this name, the nearest is offered; or the file cannot be used.
     """
     if name not in catalogue():
         raise unknown("task", name, catalogue())
-    return catalogue()[name]
+    return catalogue()[name].reading(file)

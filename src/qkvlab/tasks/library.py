@@ -20,6 +20,7 @@ import numpy as np
 from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.tasks.shelves import BOOKS, CONCEPTS, QUESTIONS, draw, draw_full, relevant
 from qkvlab.tasks.task import Call, Examples, Task
+from qkvlab.tasks.title import Title
 from qkvlab.tasks.vocabulary import SLOTS
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 
 VARIANTS = ("cos0.3", "cos0.6", "d64")
 """Reported beside ``synonym/fixed``: synonyms that lie together, and vectors narrower than there are words."""
+_TITLES = {
+    "same-word": Title(Words("原词", "same word")),
+    "synonym": Title(Words("同义词", "synonym")),
+    "unseen-synonym": Title(Words("没见过的同义词", "unseen synonym")),
+    "related": Title(Words("相关词", "related word")),
+    "directed": Title(Words("下一本书", "next book"), Words("三本一圈", "rings of three")),
+    "directed-long": Title(Words("下一本书", "next book"), Words("24 本一大圈", "one ring of 24")),
+    "directed-acyclic": Title(Words("下一本书", "next book"), Words("不成圈", "no ring")),
+}
+_VECTORS = {False: Words("给定向量", "given vectors"), True: Words("可训练向量", "trained vectors")}
 _ASKS = {
     "same-word": Words("书脊上写着问的那个词", "a label is the very word that is asked"),
     "synonym": Words("书脊上写着同义词，旁边有相关词", "a label is a synonym; related words stand beside it"),
@@ -106,6 +117,16 @@ class Library(Task):
             how = Words(f"{how.zh}，只有 {named.d_model} 维", f"{how.en}, only {named.d_model} wide")
         asks = _ASKS[named.question]
         return Words(f"{asks.zh}；{how.zh}", f"{asks.en}; {how.en}")
+
+    def title(self, setting: str) -> Title:
+        named = Setting.parse(setting)
+        own = _TITLES[named.question]
+        variant = own.variant
+        if named.cosine:
+            variant = Words(f"余弦 {named.cosine}", f"cosine {named.cosine}")
+        elif named.d_model:
+            variant = Words(f"只有 {named.d_model} 维", f"only {named.d_model} wide")
+        return Title(own.head, variant, _VECTORS[named.learned])
 
     def chance(self, setting: str) -> float:
         return 1 - 1 / BOOKS

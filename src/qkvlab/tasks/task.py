@@ -10,12 +10,14 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from qkvlab.contracts import Cost, Words
 from qkvlab.errors import unknown
+from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 Call = Callable[..., np.ndarray]
 """``call(method, *inputs)`` runs a method of many models at once; inputs and result lead with the model axis."""
+
+
+Match = Literal["none", "params", "flops"]
+"""Which budget is made equal across designs."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,18 @@ class Task(ABC):
     """Files of the package, such as ``models/reader.py``, that define this task's numbers."""
     shown: tuple[str, ...] = ()
     """Settings whose trained models a report shows, so that their weights are saved."""
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
+    """Learning rates to tune over, before any extension of the grid."""
+    tune_seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds that choose rates and are never judged."""
+
+    def reading(self, file: Path | None) -> Self:
+        """Return this task on the user's file; a task that reads none returns itself.
+
+        Raises:
+            BadInput: a file that this task cannot use, with what to do.
+        """
+        return self
 
     @abstractmethod
     def settings(self) -> tuple[str, ...]:
@@ -66,6 +84,18 @@ class Task(ABC):
     @abstractmethod
     def describe(self, setting: str) -> Words:
         """Say in a sentence what is asked in this setting."""
+
+    @abstractmethod
+    def title(self, setting: str) -> Title:
+        """Name a setting in a few words."""
+
+    def match(self, setting: str) -> Match:
+        """Say which budget is made equal across designs, by the width of the feed-forward part."""
+        return "none"
+
+    def bar(self, setting: str) -> float | None:
+        """The judged metric that the baseline must reach in tuning for this setting to count; None for no bar."""
+        return None
 
     @abstractmethod
     def chance(self, setting: str) -> float:
@@ -106,6 +136,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, setting: str, seeds: Sequence[int], call: Call) -> list[dict[str, float]]:
         """Examine trained models on held-out data, one model per seed; the judged metric is among the numbers."""
+
+    def before(self, setting: str, seeds: Sequence[int], call: Call) -> list[dict[str, float]]:
+        """Look at models before their first step; names differ from those of `measure`. Nothing unless overridden."""
+        return [{} for _ in seeds]
 
     def rng(self, setting: str, seed: int, purpose: str) -> np.random.Generator:
         """Return the generator of one purpose; purposes, settings and seeds never share numbers."""

@@ -28,6 +28,13 @@ def train_one(
     data = task.batches(setting, run.seed)
     inputs = [torch.from_numpy(a).to(device) for a in data.inputs]
     targets = torch.from_numpy(data.targets).to(device)
+
+    def call(method: str, *arrays: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            tensors = (torch.from_numpy(a[0]).to(device) for a in arrays)
+            return getattr(model, method)(*tensors)[None].cpu().numpy()
+
+    (before,) = task.before(setting, [run.seed], call)
     losses = []
     for step in range(total if steps is None else steps):
         logits = model(*(a[step] for a in inputs))
@@ -39,16 +46,11 @@ def train_one(
         decay.step()
         losses.append(loss.detach())
 
-    def call(method: str, *arrays: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            tensors = (torch.from_numpy(a[0]).to(device) for a in arrays)
-            return getattr(model, method)(*tensors)[None].cpu().numpy()
-
-    (metrics,) = task.measure(setting, [run.seed], call)
+    (after,) = task.measure(setting, [run.seed], call)
     curve = torch.stack(losses)[:, None].cpu() if losses else torch.zeros(0, 1)
     finite = bool(torch.isfinite(curve).all()) and all(bool(torch.isfinite(w).all()) for w in weights)
     state = {name: p.detach().cpu().clone() for name, p in model.named_parameters()}
-    return Trained(tuple(recipe.stretches(curve)[0]), metrics, not finite, state)
+    return Trained(tuple(recipe.stretches(curve)[0]), {**before, **after}, not finite, state)
 
 
 def train_one_by_one(

@@ -87,5 +87,7 @@ def _fan_in(name: str, parameter: Tensor) -> int:
 
 def stretches(losses: Tensor) -> list[list[float]]:
     """(steps, models) -> for each model the mean loss of at most `POINTS` equal stretches."""
+    if not len(losses):
+        return [[] for _ in range(losses.shape[1])]
     parts = torch.chunk(losses.double(), min(POINTS, len(losses)))
     return torch.stack([part.mean(0) for part in parts], dim=1).tolist()

@@ -50,6 +50,7 @@ class Together:
         self.optimiser = StackedAdamW(self.weights, torch.tensor([run.lr for run in runs], device=device))
         self.inputs, self.targets = _on_device(runs, [task.batches(setting, s) for s in _seeds(runs)], device)
         self.losses: list[Tensor] = []
+        self.before = task.before(setting, [run.seed for run in runs], self._call)
 
     def _loss(self, own: Stack, rest: Stack, targets: Tensor, *inputs: Tensor) -> Tensor:
         logits = functional_call(self.skeleton, {**own, **rest}, inputs)
@@ -67,7 +68,8 @@ class Together:
 
     def finish(self) -> list[Trained]:
         """Examine the models on held-out data: one `Trained` per run, in order."""
-        metrics = self.task.measure(self.setting, [run.seed for run in self.runs], self._call)
+        after = self.task.measure(self.setting, [run.seed for run in self.runs], self._call)
+        metrics = [{**old, **new} for old, new in zip(self.before, after, strict=True)]
         curves = torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
         finite = torch.isfinite(curves).all(0)
         for w in self.weights.values():

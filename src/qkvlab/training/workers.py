@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Order:
         runs: (seed, learning rate) of each model.
         keep: places in ``runs`` whose weights are wanted back.
         device: where to train.
+        text: a file that the task reads instead of its own data.
     """
 
     task: str
@@ -35,6 +37,7 @@ class Order:
     runs: tuple[tuple[int, float], ...]
     keep: tuple[int, ...] = ()
     device: str = "cpu"
+    text: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def train(order: Order) -> Delivery:
     begun = time.perf_counter()
     runs = [Run(*run) for run in order.runs]
     trained = train_together(
-        tasks.find(order.task), order.setting, designs.parse(order.design), runs, device=order.device
+        tasks.find(order.task, order.text), order.setting, designs.parse(order.design), runs, device=order.device
     )
     return Delivery(
         losses=[t.losses for t in trained],
@@ -150,7 +153,8 @@ def _rate(order: Order, threads: int, everywhere: bool, seconds: float) -> float
     torch.set_num_threads(threads)
     try:
         runs = [Run(*run) for run in order.runs]
-        group = Together(tasks.find(order.task), order.setting, designs.parse(order.design), runs, device=order.device)
+        task = tasks.find(order.task, order.text)
+        group = Together(task, order.setting, designs.parse(order.design), runs, device=order.device)
         for _ in range(3):
             group.step()
         if everywhere:

@@ -24,8 +24,8 @@ def matrix(study: Study) -> Drawing:
     for i, setting in enumerate(rows):
         top = _TOP + _ROW * i
         drawing.text(left - 10, top + 21, titles[i], "small", anchor="end")
-        for j, comparison in enumerate(setting.comparisons):
-            verdict = comparison.verdict
+        for comparison in setting.comparisons:
+            j, verdict = designs.index(comparison.arm.design), comparison.verdict
             style = STYLES[verdict.verdict]
             drawing.rect(left + _CELL * j + 2, top + 2, _CELL - 4, _ROW - 4, f"t-{style}", round_=4)
             seen = SYMBOLS[verdict.verdict] if verdict.n else "·"

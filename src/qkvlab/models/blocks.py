@@ -1,0 +1,47 @@
+"""Transformer blocks with any design inside: what encoder and decoder share.
+
+    b batch    t token    d d_model    f hidden
+
+Norms have no gains and no layer has a bias, so every parameter is a matrix and the budget of a design is easy to count.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qkvlab.attention import Attention
+from qkvlab.attention.masks import Causal
+from qkvlab.designs import Design
+
+
+def norm(x: Tensor) -> Tensor:
+    """Scale every token to root mean square 1 (Zhang & Sennrich, arXiv 1910.07467), without a gain."""
+    return F.rms_norm(x, x.shape[-1:])
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm, Xiong et al., arXiv 2002.04745).
+
+    Args:
+        design: how q, k and v are made.
+        d_model: width of x.
+        heads: query heads.
+        hidden: width of the feed-forward part; 0 for none.
+        causal: whether a token sees only itself and what stands before it.
+    """
+
+    def __init__(self, design: Design, *, d_model: int, heads: int, hidden: int, causal: bool) -> None:
+        super().__init__()
+        self.causal: Causal = causal
+        # a few dozen tokens: plain products are faster than a fused kernel, above all under vmap
+        self.attention = Attention(design, d_model=d_model, heads=heads, route="plain")
+        self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
+        self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, t, d) -> (b, t, d)."""
+        x = x + self.attention(norm(x), causal=self.causal)
+        if self.widen is None or self.narrow is None:
+            return x
+        return x + self.narrow(F.gelu(self.widen(norm(x))))
