@@ -31,10 +31,14 @@ _EVERYTHING, _GOODS = "person place food thing", "food thing"
 _STAYS, _MOVES = "plain topic", "plain ba bei topic"  # 把 and 被 need something done to the object
 _VERBS = (
     (_EVERYTHING, _STAYS, "爱 love/loves|喜欢 like/likes|想念 miss/misses", "讨厌 hate/hates"),
-    ("person", _MOVES, "打 hit/hits|骂 scold/scolds|表扬 praise/praises|批评 blame/blames", "骗 deceive/deceives"),
+    (
+        *("person", _MOVES),
+        "打 hit/hits|骂 scold/scolds|表扬 praise/praises|批评 blame/blames|救 rescue/rescues|推 push/pushes|抱 hug/hugs",
+        "骗 deceive/deceives|拦 stop/stops",
+    ),
     ("place", _STAYS, "去 go to/goes to|参观 visit/visits|离开 leave/leaves", "经过 pass/passes"),
     ("food", _MOVES, "吃 eat/eats|分 share/shares", "煮 cook/cooks"),
-    ("thing", _MOVES, "丢 lose/loses|修 repair/repairs|藏 hide/hides|卖 sell/sells", "弄坏 break/breaks"),
+    ("thing", _MOVES, "丢 lose/loses|修 repair/repairs|卖 sell/sells", "弄坏 break/breaks"),
     (_GOODS, _MOVES, "买 buy/buys|拿 take/takes", ""),
 )
 _OTHERS: dict[Kind, str] = {

@@ -202,7 +202,7 @@ class Sentence(Task):
                     "swap": answers.exchanged(plain[i], swapped[i], last[i].nouns),
                     "mass": answers.mass(weights[i, -1], few[i]),
                     **answers.own(weights[i], few[i].tokens),
-                    **answers.probed(*made[i, :, -1], few[i]),
+                    **answers.probed(made[i, 0, -1], made[i, 1, -1], few[i]),
                 }
             )
         return rows
