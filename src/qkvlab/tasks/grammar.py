@@ -87,7 +87,9 @@ def draw(rng: np.random.Generator, n: int, *, new: bool = False) -> Sentences:
 
     # where each ingredient of each clause came to stand once what is missing is closed up
     column = np.argsort(_ORDER[form], axis=2) + np.array([0, _ORDER.shape[1] + 1])[:, None]
-    place = np.take_along_axis(there.cumsum(1) - 1, column.reshape(n, -1), axis=1).reshape(column.shape)
+    place = np.take_along_axis(there.cumsum(1) - 1, column.reshape(n, _ORDER.shape[1] * VERBS), axis=1).reshape(
+        column.shape
+    )
     place[:, 1, _SUBJECT] = np.where(same, place[:, 0, _SUBJECT], place[:, 1, _SUBJECT])
     places, verbs = place[:, :, [_SUBJECT, _OBJECT]], place[:, :, _VERB]
     places[~two, 1], verbs[~two, 1], nouns[~two, 1] = 0, 0, NO_TARGET
