@@ -15,7 +15,7 @@ from qkvlab.training.one import train_one
 from qkvlab.training.recipe import Run, start
 from qkvlab.training.together import Together, train_together
 
-SMALL = Sentence(d_model=16, heads=2, hidden=8, batch=4, exam=24, ordered_steps=6, bag_steps=6)
+SMALL = Sentence(d_model=16, heads=2, hidden=8, batch=4, exam=24, one_layer_steps=6, two_layer_steps=6, bag_steps=6)
 NOUNS = len(load().nouns)
 
 

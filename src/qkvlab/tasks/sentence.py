@@ -39,23 +39,29 @@ _MATCHED: dict[Match, Words] = {
 class Sentence(Task):
     """Sentences with one or two verbs.
 
+    Pilot runs on tuning seeds before the first registration chose sizes and steps: with positions QKV errs on about 2 of
+    100 answers in two layers and on about 4 in one. In a bag equal attention too errs on about 1 of 100, since the
+    answer follows from which words are there: these settings can show that a design harms, not that it is needed.
+
     Attributes:
         d_model: width.
         heads: query heads.
         hidden: feed-forward width of QKV, and of every design where budgets are not matched.
         batch: sentences per step.
         exam: held-out sentences per seed.
-        ordered_steps: optimiser steps with positions.
-        bag_steps: optimiser steps without.
+        one_layer_steps: optimiser steps of one layer with positions, which learns 把 against 被 late.
+        two_layer_steps: optimiser steps of two layers with positions.
+        bag_steps: optimiser steps without positions.
     """
 
     d_model: int = 32
     heads: int = 4
-    hidden: int = 64
+    hidden: int = 32
     batch: int = 32
     exam: int = 500
-    ordered_steps: int = 1000
-    bag_steps: int = 300
+    one_layer_steps: int = 1000
+    two_layer_steps: int = 600
+    bag_steps: int = 200
 
     name = "sentence"
     version = 1
@@ -69,6 +75,7 @@ class Sentence(Task):
         *(f"tasks/{name}.py" for name in ("task", "sentence", "answers", "grammar", "lexicon", "matching", "probes")),
         *("models/encoder.py", "models/blocks.py"),
     )
+    rates = (0.003, 0.01, 0.03)
     shown = ("one-layer/positions", "two-layers/positions")
 
     def settings(self) -> tuple[str, ...]:
@@ -106,7 +113,10 @@ class Sentence(Task):
         return 1 - 1 / len(load().nouns)
 
     def steps(self, setting: str) -> int:
-        return self.ordered_steps if Setting.parse(setting).ordered else self.bag_steps
+        named = Setting.parse(setting)
+        if not named.ordered:
+            return self.bag_steps
+        return self.one_layer_steps if named.layers == 1 else self.two_layer_steps
 
     def facts(self, setting: str) -> dict[str, Any]:
         named, lexicon = Setting.parse(setting), load()
