@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qkvlab.tasks import grammar, parsing
-from qkvlab.tasks.grammar import NO_TARGET, TOKENS, Sentences, draw, draw_where, one_bag_reading
+from qkvlab.tasks.grammar import NO_TARGET, TOKENS, Sentences, draw, draw_bags, one_bag_reading
 from qkvlab.tasks.lexicon import PADDING, load
 
 LEXICON = load()
@@ -13,7 +13,7 @@ COUNT = 800
 
 def drawn(*, new=False, bag=False, seed=0):
     rng = np.random.default_rng(seed)
-    return draw_where(one_bag_reading, rng, COUNT, new=new) if bag else draw(rng, COUNT, new=new)
+    return draw_bags(rng, COUNT, new=new) if bag else draw(rng, COUNT, new=new)
 
 
 def words(row):

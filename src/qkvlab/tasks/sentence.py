@@ -160,9 +160,8 @@ class Sentence(Task):
 
     def _draw(self, setting: str, seed: int, purpose: str, n: int, *, new: bool = False) -> grammar.Sentences:
         rng = self.rng(setting, seed, purpose)
-        if Setting.parse(setting).ordered:
-            return grammar.draw(rng, n, new=new)
-        return grammar.draw_where(grammar.one_bag_reading, rng, n, new=new)
+        draw = grammar.draw if Setting.parse(setting).ordered else grammar.draw_bags
+        return draw(rng, n, new=new)
 
     def model(self, setting: str, design: Design) -> Encoder:
         from qkvlab.models.encoder import Encoder
