@@ -1,12 +1,13 @@
 """Transformer blocks with any design inside: what encoder and decoder share.
 
-    b batch    t token    d d_model    f hidden
+    b batch    t token    q asked token    d d_model    f hidden
 
 Norms have no gains and no layer has a bias, so every parameter is a matrix and the budget of a design is easy to count.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,9 +40,15 @@ class Block(nn.Module):
         self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
         self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, t, d) -> (b, t, d)."""
-        x = x + self.attention(norm(x), causal=self.causal)
+    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+        """(b, t, d) -> (b, t, d), or only the tokens at the places ``asked`` (b, q) -> (b, q, d)."""
+        if asked is None:
+            x = x + self.attention(norm(x), causal=self.causal)
+        else:
+            memory = self.attention.remember(norm(x))
+            visible = asked[..., None, :, None] >= torch.arange(x.shape[-2], device=x.device) if self.causal else None
+            x = torch.take_along_dim(x, asked[..., None], dim=-2)
+            x = x + self.attention(norm(x), memory, mask=visible)
         if self.widen is None or self.narrow is None:
             return x
         return x + self.narrow(F.gelu(self.widen(norm(x))))

@@ -55,10 +55,10 @@ class Decoder(nn.Module):
     def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
         """Whole numbers (b, t) -> logits (b, t, w), or (b, q, w) at the places ``asked`` (b, q)."""
         x = norm(self.embed(tokens))
-        for block in self.blocks:
+        *before, last = self.blocks
+        for block in before:
             x = block(x)
-        if asked is not None:
-            x = torch.take_along_dim(x, asked[..., None], dim=-2)
+        x = last(x, asked)
         return norm(x) @ self.words.mT / math.sqrt(self.words.shape[-1])
 
     def embed(self, tokens: Tensor) -> Tensor:
