@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qkvlab.attention import Attention
-from qkvlab.attention.masks import Causal
+from qkvlab.attention.masks import Causal, combine, without_self
 from qkvlab.designs import Design
 
 
@@ -40,15 +40,23 @@ class Block(nn.Module):
         self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
         self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
 
-    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
-        """(b, t, d) -> (b, t, d), or only the tokens at the places ``asked`` (b, q) -> (b, q, d)."""
-        if asked is None:
-            x = x + self.attention(norm(x), causal=self.causal)
-        else:
-            memory = self.attention.remember(norm(x))
-            visible = asked[..., None, :, None] >= torch.arange(x.shape[-2], device=x.device) if self.causal else None
-            x = torch.take_along_dim(x, asked[..., None], dim=-2)
-            x = x + self.attention(norm(x), memory, mask=visible)
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, t, d) -> (b, t, d)."""
+        return self._feed(x + self.attention(norm(x), causal=self.causal))
+
+    def at(self, x: Tensor, asked: Tensor) -> Tensor:
+        """Do what `forward` does for the tokens at the places ``asked`` alone: (b, t, d), (b, q) -> (b, q, d)."""
+        tokens = x.shape[-2]
+        allowed = combine((tokens, tokens), causal=self.causal, padding=None, mask=None, device=x.device)
+        if not self.attention.design.sees_itself:  # the layer cannot know which tokens of a memory ask
+            allowed = without_self(allowed, tokens, x.device)
+        memory = self.attention.remember(norm(x))
+        x = torch.take_along_dim(x, asked[..., None], dim=-2)
+        return self._feed(
+            x + self.attention(norm(x), memory, mask=None if allowed is None else allowed[asked][..., None, :, :])
+        )
+
+    def _feed(self, x: Tensor) -> Tensor:
         if self.widen is None or self.narrow is None:
             return x
         return x + self.narrow(F.gelu(self.widen(norm(x))))
