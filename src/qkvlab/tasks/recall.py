@@ -94,7 +94,7 @@ class Recall(Task):
     words = Words("回忆：键再次出现时，说出它的值", "recall: when a key comes again, its value is wanted")
     metric = "error"
     delta = 0.05
-    rates = (0.005, 0.01, 0.02)
+    rates = (0.003, 0.01, 0.03)
     tune_seeds = (0, 1)
     sources = (*(f"tasks/{file}" for file in ("task.py", "recall.py")), "models/decoder.py", "models/blocks.py")
 
@@ -131,13 +131,14 @@ class Recall(Task):
         }  # fmt: skip
 
     def cost(self, setting: str, design: Design) -> Cost:
-        return design.cost(Dims.of(self.d_model, self.heads))
+        one = design.cost(Dims.of(self.d_model, self.heads))
+        layers = SHAPES[setting].layers
+        return Cost(*(layers * n for n in (one.parameters, one.flops_per_token, one.cache_per_token)))
 
     def parameters(self, setting: str, design: Design) -> int:
         shape, d = SHAPES[setting], self.d_model
-        layer = self.cost(setting, design).parameters + d * d
-        rows = WORDS + shape.span - 1 + TOKENS
-        return shape.layers * layer + rows * d
+        rows = shape.layers * d + WORDS + shape.span - 1 + TOKENS  # W_O of each layer, then vectors
+        return self.cost(setting, design).parameters + rows * d
 
     def given(self, setting: str, seed: int) -> dict[str, np.ndarray]:
         span = SHAPES[setting].span
