@@ -54,6 +54,17 @@ def test_asked_places_are_rows_of_the_whole(name):
     assert asked_is_whole(name, hidden=0, layers=1, span=1)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ["QKV", "QQV/noself"])
+def test_a_block_at_some_places_is_rows_of_the_whole(name, causal):
+    torch.manual_seed(0)
+    block = blocks.Block(designs.parse(name), d_model=8, heads=2, hidden=5, causal=causal).double()
+    x, only = torch.randn(B, T, 8).double(), asked()
+    for padding in (None, torch.arange(T) < torch.tensor([[1], [4], [T]])):
+        whole = blocks.at(block(x, padding=padding), only)
+        assert torch.allclose(block(x, padding=padding, only=only), whole, atol=1e-12)
+
+
 def test_shapes():
     assert model()(tokens()).shape == (B, T, W)
     assert model()(tokens(), asked()).shape == (B, 5, W)

@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         *before, last = self._blocks()
         for block in before:
             x = block(x)
-        x = last(x) if asked is None else last.at(x, asked)
+        x = last(x, only=asked)
         return norm(x) @ self.words.mT / math.sqrt(self.words.shape[-1])
 
     def own(self, tokens: Tensor) -> Tensor:

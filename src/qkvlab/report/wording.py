@@ -46,6 +46,18 @@ STYLES: dict[Word, str] = {
 METRICS = {
     "error": Words("错误率", "error rate"),
     "coverage": Words("覆盖率", "coverage"),
+    "error_nearest": Words("只看最近名词的错误率", "error rate of the nearest-noun rule"),
+    "error_new_verbs": Words("新句式动词的错误率", "error rate on verbs in new forms"),
+    "swap": Words("换键后答案也交换的比例", "share of answers that exchange with the keys"),
+    "mass": Words("动词给两个名词的注意力", "attention of verbs on their two nouns"),
+    "k_role": Words("从 k 读出角色", "role read from k"),
+    "v_role": Words("从 v 读出角色", "role read from v"),
+    "k_word": Words("从 k 读出是哪个词", "word read from k"),
+    "v_word": Words("从 v 读出是哪个词", "word read from v"),
+    "own_1": Words("最看自己的词（第一层）", "words that look most at themselves, layer 1"),
+    "own_2": Words("最看自己的词（第二层）", "words that look most at themselves, layer 2"),
+    "own_1_before": Words("最看自己的词（第一层，训练前）", "words that look most at themselves, layer 1, untrained"),
+    "own_2_before": Words("最看自己的词（第二层，训练前）", "words that look most at themselves, layer 2, untrained"),
 }
 
 FACTS = {
@@ -61,6 +73,17 @@ FACTS = {
     "held_out": Words("考题（架）", "shelves in the exam"),
     "vectors": Words("向量", "vectors"),
     "cosine": Words("同义词余弦", "cosine of synonyms"),
+    "hidden": Words("前馈宽度（QKV）", "feed-forward width of QKV"),
+    "match": Words("拉平", "made equal"),
+    "none": Words("不拉平", "nothing"),
+    "params": Words("参数", "parameters"),
+    "flops": Words("算力", "FLOPs"),
+    "positions": Words("位置", "positions"),
+    "tokens": Words("最长句子", "longest sentence"),
+    "nouns": Words("名词", "nouns"),
+    "verbs": Words("动词", "verbs"),
+    "new_verbs": Words("只在普通句里学的动词", "verbs trained in plain sentences only"),
+    "sentences": Words("考题（句）", "sentences in the exam"),
     "fixed": Words("给定", "given"),
     "learned": Words("可训练", "trained"),
 }
