@@ -32,8 +32,6 @@ class Speller(nn.Module):
         hidden: width of the feed-forward part.
         grams: longest n-gram that is looked up; 1 for none.
         buckets: how many vectors the n-grams of one length share.
-        span: how many tokens, the present one included, a causal depthwise convolution mixes before the first block
-            (Poli et al., arXiv 2302.10866); 1 for none.
     """
 
     def __init__(
@@ -48,14 +46,12 @@ class Speller(nn.Module):
         hidden: int,
         grams: int,
         buckets: int,
-        span: int = 1,
     ) -> None:
         super().__init__()
         self.buckets = buckets
         self.characters = nn.Parameter(torch.randn(classes, d_model))
         self.positions = nn.Parameter(torch.randn(tokens, d_model))
         self.grams = nn.ParameterList(torch.randn(buckets, d_model) for _ in range(2, grams + 1))
-        self.local = nn.Parameter(torch.randn(span - 1, d_model)) if span > 1 else None
         self.blocks = nn.ModuleList(
             Block(design, d_model=d_model, heads=heads, hidden=hidden, causal=True) for _ in range(layers)
         )
@@ -74,9 +70,6 @@ class Speller(nn.Module):
         for back, table in enumerate(self.grams, start=1):
             gram = gram * _MIX + _past(tokens, back)
             x = x + F.embedding(gram % self.buckets, table)
-        if self.local is not None:
-            past = (_past(x.mT, n).mT * weight for n, weight in enumerate(self.local, start=1))
-            x = x + sum(past)
         return norm(x + self.positions[: tokens.shape[-1]])
 
     def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -87,6 +80,7 @@ class Speller(nn.Module):
         """Whether a row's largest weight is strictly its own, mean over heads: (b, t) -> (l, b, t)."""
         x, rows = self.embed(tokens), []
         for block in self.blocks:
+            assert isinstance(block, Block)
             weights = block.attention.trace(norm(x), causal=True).weights
             mine = weights.diagonal(dim1=-2, dim2=-1)
             others = weights - torch.diag_embed(mine)

@@ -195,7 +195,7 @@ class Text(Task):
         ]
 
     def before(self, setting: str, seeds: Sequence[int], call: Call) -> list[dict[str, float]]:
-        return [{f"own_{i}_before": share for i, share in enumerate(row, 1)} for row in self._own(seeds, call)]
+        return [_per_layer("own_{}_before", shares) for shares in self._own(seeds, call)]
 
     def _own(self, seeds: Sequence[int], call: Call) -> list[list[float]]:
         # share of rows whose largest weight is their own, (models, layers); the first row sees nothing else
@@ -208,6 +208,10 @@ WAVE = 0.3
 """Size of the positions' waves at the start, beside characters whose vectors start with entries of about 0.07."""
 _CHUNK = 32
 """Windows that are examined at once."""
+
+
+def _per_layer(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {name.format(layer): value for layer, value in enumerate(values, start=1)}
 
 
 def _for_each(seeds: Sequence[int], array: np.ndarray) -> np.ndarray:
