@@ -20,7 +20,7 @@ from qkvlab.errors import BadInput
 from qkvlab.tasks.ngram import WittenBell
 
 HELD_OUT = 32_768
-TRAINING = 300_000
+TRAINING = 150_000
 LEAST = 100_000
 """Characters that a text must have; with fewer there is too little to learn from."""
 MOST = 100_000_000
