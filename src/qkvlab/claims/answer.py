@@ -82,7 +82,7 @@ def answer(check: Check, runs: Runs, rule: Rule, *, barred: bool = False) -> Ans
     Args:
         check: in units of its metric.
         runs: where the outcomes come from.
-        rule: alpha of this check, bets, the least look, the largest share of diverged runs; delta and gate of the floor.
+        rule: alpha of this check, bets, the least look, the largest share of diverged runs, the gate of the floor.
         barred: whether QKV missed the bar in a setting of this check.
     """
     assert not check.in_deltas, "a registered check holds plain numbers"

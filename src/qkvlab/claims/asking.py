@@ -41,9 +41,7 @@ def keeps(id: str, key: Key, design: str, than: str = BASELINE, metric: str = "e
 
 def finds_nothing(id: str, key: Key, design: str, metric: str = "error") -> Check:
     """Ask whether equal attention is behind a design by less than delta."""
-    return Check(
-        id=id, words=_minus(metric, FLOOR, design), terms=difference(key, FLOOR, design, metric), asks="below"
-    )
+    return Check(id=id, words=_minus(metric, FLOOR, design), terms=difference(key, FLOOR, design, metric), asks="below")
 
 
 def beats(id: str, key: Key, design: str, than: str, metric: str = "error") -> Check:

@@ -6,6 +6,7 @@ numbers with weights, such as the error of QQV minus that of QKV, or (with ``of`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
@@ -100,7 +101,7 @@ class Check:
         return asdict(self)
 
     @classmethod
-    def read(cls, row: dict[str, Any]) -> Self:
+    def read(cls, row: Mapping[str, Any]) -> Self:
         """Return the check of a `row`."""
         return cls(
             **{

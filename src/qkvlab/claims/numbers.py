@@ -16,7 +16,7 @@ from qkvlab.claims.check import Check, Key, Term
 from qkvlab.evidence import Outcome, Rule, intervals, wealth_down, wealth_up
 
 Runs = Callable[[Key, str, str], Sequence[Outcome] | None]
-"""``runs(key, design, metric)``: outcomes on the finished prefix of the seed list; None where no run holds the metric."""
+"""``runs(key, design, metric)``: outcomes on the finished prefix of the seeds; None where no run holds the metric."""
 Floats = NDArray[np.float64]
 
 
@@ -63,7 +63,7 @@ class Numbers:
         return np.where(self.lost.any(axis=0), blamed, found)
 
     def sides(self, rule: Rule) -> NDArray[np.int_]:
-        """Return at every look which side of the threshold the mean is shown to lie on, [n]: 1 above, -1 below, 0 open."""
+        """Return on which side of the threshold the mean is shown to lie at every look, [n]: 1, -1, or 0 for open."""
         check = self.check
         if check.of:
             return _sides(self.clipped(check.threshold), 0.0, check.clip, rule)
@@ -112,10 +112,10 @@ def _sides(values: Floats, m: float, clip: float, rule: Rule) -> NDArray[np.int_
         return np.zeros(0, int)
     above = wealth_up(values, m, clip, rule.bets, rule.weights) > 2 / rule.alpha
     below = wealth_down(values, m, clip, rule.bets, rule.weights) > 2 / rule.alpha
-    return above.astype(int) - below.astype(int)
+    return np.maximum.accumulate(above).astype(int) - np.maximum.accumulate(below).astype(int)
 
 
-STEPS = 200
+_STEPS = 200
 """Parts between -1 and 1 are tried in steps of .01; the interval is rounded outward to them."""
 
 
@@ -124,7 +124,7 @@ def _parts(numbers: Numbers, rule: Rule) -> tuple[float, float]:
 
     The true part is refused at any look with probability at most alpha, so no further error rate is spent.
     """
-    grid = np.linspace(-1, 1, STEPS + 1)
+    grid = np.linspace(-1, 1, _STEPS + 1)
     # the sum falls as c grows, as long as the second sum is positive: refused from above means that c is too small
     sides = [_sides(numbers.clipped(c), 0.0, numbers.check.clip, rule) for c in grid]
     too_small = [c for c, side in zip(grid, sides, strict=True) if (side > 0).any()]
