@@ -1,32 +1,15 @@
 """People say: with one matrix for Q and K a word finds only itself, never its synonyms."""
 
 from qkvlab.claims.asking import finds_nothing, loses
-from qkvlab.claims.claim import Claim, Place, Source
+from qkvlab.claims.claim import Claim, Source
+from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
-GIVEN = ("library", "synonym/fixed")
-TRAINED = ("library", "synonym/learned")
-NARROW = ("library", "synonym/fixed/d64")
-UNSEEN_GIVEN = ("library", "unseen-synonym/fixed")
-UNSEEN_TRAINED = ("library", "unseen-synonym/learned")
+_WORSE = (Words("共享更差", "sharing is worse"), Words("共享不差", "sharing is no worse"))
 
 
-def _worse(id: str, words: Words, key: tuple[str, str]) -> Place:
-    check = loses("cost", key, "QQV")
-    return Place(
-        id,
-        words,
-        (check,),
-        Words(
-            f"{words.zh}：共享错 {{cost.first}}，分开错 {{cost.second}}，共享确实更差。",
-            f"With {words.en}, sharing errs {{cost.first}} and separate matrices {{cost.second}}: sharing is worse.",
-        ),
-        Words(
-            f"{words.zh}：共享错 {{cost.first}}，分开错 {{cost.second}}，差别不到 δ。",
-            f"With {words.en}, sharing errs {{cost.first}} and separate matrices {{cost.second}}: "
-            "no difference that matters.",
-        ),
-    )
+def _cost(setting: str) -> tuple:
+    return (loses("cost", ("library", setting), "QQV"),)
 
 
 CLAIM = Claim(
@@ -37,40 +20,24 @@ CLAIM = Claim(
         "With one matrix for Q and K a word finds only itself, not its synonyms",
     ),
     axis=Words(
-        "说的是“找不到”还是“更差”、词向量有多宽、考的同义词训练时见过没有",
-        "whether “cannot” or “worse” is meant, how wide the vectors are and whether the pair was seen in training",
+        "说的是“找不到”还是“更差”、词向量给定还是可训练、训练时见过没有",
+        "whether “cannot” or “worse” is meant, whether the vectors are trained and whether training showed the pair",
     ),
     places=(
-        Place(
+        place(
             "cannot",
-            Words("根本找不到（与均匀注意力比）", "cannot at all (against equal attention)"),
-            (finds_nothing("gain", GIVEN, "QQV"),),
-            Words(
-                "共享的错误率 {gain.second}，和均匀注意力的 {gain.first} 差不多：真的找不到。",
-                "Sharing errs {gain.second}, equal attention {gain.first}: it does not find them at all.",
-            ),
-            Words(
-                "“找不到”不对：共享的错误率 {gain.second}，均匀注意力是 {gain.first}。",
-                "“Cannot” is wrong: sharing errs {gain.second} where equal attention errs {gain.first}.",
-            ),
+            Words("“根本找不到”", "“cannot at all”"),
+            (finds_nothing("gain", ("library", "synonym/fixed"), "QQV"),),
+            Words("和均匀注意力一样，真的找不到", "no better than equal attention, so it is true"),
+            Words("远比均匀注意力强，这话不对", "better than equal attention, so it is wrong"),
         ),
-        _worse("given", Words("给定的词向量", "given vectors"), GIVEN),
-        _worse("trained", Words("可训练的词向量", "trained vectors"), TRAINED),
-        _worse("narrow", Words("比词数还窄的词向量", "vectors narrower than there are words"), NARROW),
-        _worse("unseen-given", Words("没见过的同义词、给定向量", "unseen pairs and given vectors"), UNSEEN_GIVEN),
-        _worse(
-            "unseen-trained", Words("没见过的同义词、可训练向量", "unseen pairs and trained vectors"), UNSEEN_TRAINED
-        ),
+        place("given", Words("给定的词向量", "given vectors"), _cost("synonym/fixed"), *_WORSE),
+        place("trained", Words("可训练的词向量", "trained vectors"), _cost("synonym/learned"), *_WORSE),
+        place("narrow", Words("比词数还窄的向量", "vectors narrower than the words are many"), _cost("synonym/fixed/d64"), *_WORSE),
+        place("unseen-given", Words("没见过的同义词、给定向量", "unseen pairs, given vectors"), _cost("unseen-synonym/fixed"), *_WORSE),
+        place("unseen-trained", Words("没见过的同义词、可训练向量", "unseen pairs, trained vectors"), _cost("unseen-synonym/learned"), *_WORSE),
     ),
     literature=(
-        Source(
-            "against",
-            "Reformer, ICLR 2020",
-            Words(
-                "共享 QK（键取单位长度、不看自己）“不比分开差”",
-                "shared QK (unit-length keys, no look at oneself) is no worse",
-            ),
-        ),
         Source(
             "for",
             "arXiv 2606.04032 (ICML 2026)",
@@ -81,13 +48,21 @@ CLAIM = Claim(
         ),
         Source(
             "against",
+            "Reformer (2020)",
+            Words(
+                "Q=K（键取单位长度、不看自己）“不比分开差”；三次训练的复现没能证实",
+                "Q=K (unit-length keys, no look at oneself) is no worse; a replication with 3 runs could not confirm it",
+            ),
+        ),
+        Source(
+            "against",
             "arXiv 2606.04032 (ICML 2026)",
-            Words("列表任务上几乎一样（倒序 .705 对 .698）", "almost equal on list tasks (reverse .705 against .698)"),
+            Words("倒序任务的正确率：Q=K .705，分开 .698", "accuracy on reversing lists: .705 with Q=K, .698 separate"),
         ),
     ),
     why=Words(
-        "原因：共享矩阵仍然是学出来的，可以把同义词映到一处；得分 x·M·y 只是被限制成对称的，而同义本来就是对称的关系。",
-        "Why: a shared matrix is still learned and can map synonyms to one place; it only makes the score symmetric, and "
+        "原因：共享的矩阵也是学出来的，能把同义词映到一处；它只让得分对称，而“同义”本来就是对称的关系。",
+        "Why: a shared matrix is learned too and can map synonyms to one place; it only makes scores symmetric, and "
         "being a synonym is a symmetric relation.",
     ),
 )
