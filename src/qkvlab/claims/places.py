@@ -32,7 +32,9 @@ def place(id: str, words: Words, checks: tuple[Check, ...], holds: Words, fails:
 def _numbers(check: Check) -> Words:
     """Return the template of a check's numbers."""
     if check.of:
-        return Words(f"{check.terms[0].design} 丢掉 {{{check.id}.gap}}", f"{check.terms[0].design} loses {{{check.id}.gap}}")
+        return Words(
+            f"{check.terms[0].design} 丢掉 {{{check.id}.gap}}", f"{check.terms[0].design} loses {{{check.id}.gap}}"
+        )
     metrics = {term.metric for term in check.terms}
     names = [_name(check, term) for term in check.terms]
     values = [f"{{{check.id}.{at}}}" for at in ("first", "second")]

@@ -28,16 +28,53 @@ CLAIM = Claim(
         "whether the relation closes a ring, whether asking and answering words are of one kind, positions and depth",
     ),
     places=(
-        _lost("ring", Words("三个一圈、给定向量", "rings of three, given vectors"), ("library", "directed/fixed"), "QQV"),
-        _lost("ring-signed", Words("三个一圈、对称但可为负", "rings of three, symmetric but signed"), ("library", "directed/fixed"), "QDQ"),
-        _lost("ring-trained", Words("三个一圈、可训练向量", "rings of three, trained vectors"), ("library", "directed/learned"), "QQV"),
+        _lost(
+            "ring", Words("三个一圈、给定向量", "rings of three, given vectors"), ("library", "directed/fixed"), "QQV"
+        ),
+        _lost(
+            "ring-signed",
+            Words("三个一圈、对称但可为负", "rings of three, symmetric but signed"),
+            ("library", "directed/fixed"),
+            "QDQ",
+        ),
+        _lost(
+            "ring-trained",
+            Words("三个一圈、可训练向量", "rings of three, trained vectors"),
+            ("library", "directed/learned"),
+            "QQV",
+        ),
         _lost("ring-long", Words("24 个一大圈", "one ring of 24"), ("library", "directed-long/fixed"), "QQV", "QDQ"),
         _lost("no-ring", Words("不成圈的先后", "an order without rings"), ("library", "directed-acyclic/fixed"), "QQV"),
-        _lost("bag-one", Words("没有词序的句子、一层", "sentences without word order, one layer"), ("sentence", "one-layer/bag"), "QQV"),
-        _lost("bag-two", Words("没有词序的句子、两层", "sentences without word order, two layers"), ("sentence", "two-layers/bag"), "QQV"),
-        _lost("sentence-one", Words("有位置的句子、一层", "sentences with positions, one layer"), ("sentence", "one-layer/positions"), "QQV"),
-        _lost("sentence-signed", Words("有位置的句子、一层、对称但可为负", "sentences with positions, one layer, symmetric but signed"), ("sentence", "one-layer/positions"), "QDQ"),
-        _lost("sentence-two", Words("有位置的句子、两层", "sentences with positions, two layers"), ("sentence", "two-layers/positions"), "QQV"),
+        _lost(
+            "bag-one",
+            Words("没有词序的句子、一层", "sentences without word order, one layer"),
+            ("sentence", "one-layer/bag"),
+            "QQV",
+        ),
+        _lost(
+            "bag-two",
+            Words("没有词序的句子、两层", "sentences without word order, two layers"),
+            ("sentence", "two-layers/bag"),
+            "QQV",
+        ),
+        _lost(
+            "sentence-one",
+            Words("有位置的句子、一层", "sentences with positions, one layer"),
+            ("sentence", "one-layer/positions"),
+            "QQV",
+        ),
+        _lost(
+            "sentence-signed",
+            Words("有位置的句子、一层、对称但可为负", "sentences with positions, one layer, symmetric but signed"),
+            ("sentence", "one-layer/positions"),
+            "QDQ",
+        ),
+        _lost(
+            "sentence-two",
+            Words("有位置的句子、两层", "sentences with positions, two layers"),
+            ("sentence", "two-layers/positions"),
+            "QQV",
+        ),
     ),
     literature=(
         Source(
@@ -51,7 +88,10 @@ CLAIM = Claim(
         Source(
             "for",
             "arXiv 2606.04032 (ICML 2026)",
-            Words("3 亿参数语言模型：Q=K 困惑度 5.36，分开 5.11", "300M language model: perplexity 5.36 with Q=K, 5.11 separate"),
+            Words(
+                "3 亿参数语言模型：Q=K 困惑度 5.36，分开 5.11",
+                "300M language model: perplexity 5.36 with Q=K, 5.11 separate",
+            ),
         ),
         Source(
             "against",

@@ -25,8 +25,12 @@ CLAIM = Claim(
     ),
     axis=Words("任务、层数和参数是否配平", "the task, the depth and whether budgets are equal"),
     places=(
-        _dropped("sentence-one", Words("一层读句子", "sentences, one layer"), ("sentence", "one-layer/positions"), "error"),
-        _dropped("sentence-two", Words("两层读句子", "sentences, two layers"), ("sentence", "two-layers/positions"), "error"),
+        _dropped(
+            "sentence-one", Words("一层读句子", "sentences, one layer"), ("sentence", "one-layer/positions"), "error"
+        ),
+        _dropped(
+            "sentence-two", Words("两层读句子", "sentences, two layers"), ("sentence", "two-layers/positions"), "error"
+        ),
         _dropped(
             "sentence-params",
             Words("两层读句子、同参数", "sentences, two layers, equal parameters"),

@@ -33,9 +33,24 @@ CLAIM = Claim(
         ),
         place("given", Words("给定的词向量", "given vectors"), _cost("synonym/fixed"), *_WORSE),
         place("trained", Words("可训练的词向量", "trained vectors"), _cost("synonym/learned"), *_WORSE),
-        place("narrow", Words("比词数还窄的向量", "vectors narrower than the words are many"), _cost("synonym/fixed/d64"), *_WORSE),
-        place("unseen-given", Words("没见过的同义词、给定向量", "unseen pairs, given vectors"), _cost("unseen-synonym/fixed"), *_WORSE),
-        place("unseen-trained", Words("没见过的同义词、可训练向量", "unseen pairs, trained vectors"), _cost("unseen-synonym/learned"), *_WORSE),
+        place(
+            "narrow",
+            Words("比词数还窄的向量", "vectors narrower than the words are many"),
+            _cost("synonym/fixed/d64"),
+            *_WORSE,
+        ),
+        place(
+            "unseen-given",
+            Words("没见过的同义词、给定向量", "unseen pairs, given vectors"),
+            _cost("unseen-synonym/fixed"),
+            *_WORSE,
+        ),
+        place(
+            "unseen-trained",
+            Words("没见过的同义词、可训练向量", "unseen pairs, trained vectors"),
+            _cost("unseen-synonym/learned"),
+            *_WORSE,
+        ),
     ),
     literature=(
         Source(

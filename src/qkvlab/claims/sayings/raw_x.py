@@ -6,7 +6,10 @@ from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 GIVEN = ("library", "synonym/fixed")
-_LOSES = (Words("比有矩阵差得多", "far behind learned matrices"), Words("并不比有矩阵差", "no worse than learned matrices"))
+_LOSES = (
+    Words("比有矩阵差得多", "far behind learned matrices"),
+    Words("并不比有矩阵差", "no worse than learned matrices"),
+)
 
 CLAIM = Claim(
     number=1,

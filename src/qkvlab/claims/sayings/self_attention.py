@@ -9,7 +9,10 @@ from qkvlab.contracts import Words
 ONE = ("sentence", "one-layer/positions")
 TWO = ("sentence", "two-layers/positions")
 TEXT = ("text", "plain")
-_MOST = (Words("过半的词最看自己", "most tokens look most at themselves"), Words("不到一半的词最看自己", "fewer than half do"))
+_MOST = (
+    Words("过半的词最看自己", "most tokens look most at themselves"),
+    Words("不到一半的词最看自己", "fewer than half do"),
+)
 
 
 def _own(key: tuple[str, str], metric: str, *names: str) -> tuple[Check, ...]:
@@ -29,10 +32,30 @@ CLAIM = Claim(
     ),
     places=(
         place("before", Words("训练前", "before training"), _own(ONE, "own_1_before", "QQV", "XXV"), *_MOST),
-        place("one", Words("一层读句子，Q、K 同一矩阵", "sentences, one layer, one matrix"), _own(ONE, "own_1", "QQV"), *_MOST),
-        place("one-raw", Words("一层读句子，Q、K 就是 x", "sentences, one layer, x itself"), _own(ONE, "own_1", "XXV"), *_MOST),
-        place("two-first", Words("两层读句子，第一层", "sentences, first of two layers"), _own(TWO, "own_1", "QQV"), *_MOST),
-        place("two-second", Words("两层读句子，第二层", "sentences, second of two layers"), _own(TWO, "own_2", "QQV"), *_MOST),
+        place(
+            "one",
+            Words("一层读句子，Q、K 同一矩阵", "sentences, one layer, one matrix"),
+            _own(ONE, "own_1", "QQV"),
+            *_MOST,
+        ),
+        place(
+            "one-raw",
+            Words("一层读句子，Q、K 就是 x", "sentences, one layer, x itself"),
+            _own(ONE, "own_1", "XXV"),
+            *_MOST,
+        ),
+        place(
+            "two-first",
+            Words("两层读句子，第一层", "sentences, first of two layers"),
+            _own(TWO, "own_1", "QQV"),
+            *_MOST,
+        ),
+        place(
+            "two-second",
+            Words("两层读句子，第二层", "sentences, second of two layers"),
+            _own(TWO, "own_2", "QQV"),
+            *_MOST,
+        ),
         place("text", Words("真实文本，第一层", "real text, first layer"), _own(TEXT, "own_1", "QQV"), *_MOST),
         place(
             "more",
@@ -53,12 +76,18 @@ CLAIM = Claim(
         Source(
             "for",
             "Reformer (2020)",
-            Words("Q=K 时专门不让词看自己（给一个有限的低分）", "with Q=K it keeps words from looking at themselves, by a finite low score"),
+            Words(
+                "Q=K 时专门不让词看自己（给一个有限的低分）",
+                "with Q=K it keeps words from looking at themselves, by a finite low score",
+            ),
         ),
         Source(
             "against",
             "Reformer (2020)",
-            Words("这样之后“不比分开差”；三次训练的复现没能证实", "then “no worse” than separate; a replication with 3 runs could not confirm it"),
+            Words(
+                "这样之后“不比分开差”；三次训练的复现没能证实",
+                "then “no worse” than separate; a replication with 3 runs could not confirm it",
+            ),
         ),
     ),
     why=Words(
