@@ -2,7 +2,7 @@
 
     claim = find("no-synonyms")            # or its number: a sentence, its places, its literature
     registration["claims"] = register(registration["tasks"], alpha)      # before the first run
-    for each in told(findings):            # after it: verdict, evidence, obstacles, the answer; anything with `Known`
+    for each in told(findings.answers()):  # after it: verdict, evidence, obstacles, the interview answer
         each.verdict                       # supported, refuted, depends (on `each.on`) or undecided
         for place in each.places:          # state: holds, fails, open or absent; `text` says it with numbers
             for row in place.evidence:     # row.check: words, asks, threshold; row.answer: says, low, high, n, ...

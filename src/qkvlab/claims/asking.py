@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qkvlab.claims.check import BASELINE, FLOOR, Check, Key, Term, difference
+from qkvlab.claims.recorded import BENCHMARK
 from qkvlab.contracts import Words
 
 METRICS = {
@@ -15,6 +16,7 @@ METRICS = {
     "v_role": Words("从 V 读出角色的正确率", "accuracy of reading the role from V"),
     "k_word": Words("从 K 读出是哪个词的正确率", "accuracy of reading the word from K"),
     "v_word": Words("从 V 读出是哪个词的正确率", "accuracy of reading the word from V"),
+    "ratios": Words("窄头用时 / 全宽用时", "time of the narrow head by that of a full one"),
     "own_1": Words("第一层最看自己的词的比例", "tokens that look most at themselves, layer 1"),
     "own_2": Words("第二层最看自己的词的比例", "tokens that look most at themselves, layer 2"),
     "own_1_before": Words(
@@ -105,6 +107,20 @@ def across(id: str, design: str, here: Key, there: Key, metric: str = "error") -
             f"{METRICS[metric].en} of {design}: {here[1]} − {there[1]}",
         ),
         terms=(Term(1.0, *here, design, metric), Term(-1.0, *there, design, metric)),
+    )
+
+
+def faster(id: str, benchmark: str, what: str) -> Check:
+    """Ask whether recorded ratios of times, narrow by full, are below 1 on average."""
+    return Check(
+        id=id,
+        words=METRICS["ratios"],
+        terms=(Term(1.0, BENCHMARK, benchmark, what, "ratios"),),
+        asks="below",
+        threshold=1.0,
+        centre=1.0,
+        clip=1.0,
+        in_deltas=False,
     )
 
 

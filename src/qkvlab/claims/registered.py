@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qkvlab.claims.catalogue import catalogue
-from qkvlab.claims.check import Check
-from qkvlab.claims.claim import Claim
+from qkvlab.claims.check import Check, Key
+from qkvlab.claims.claim import Claim, Place
+from qkvlab.claims.recorded import is_recorded
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,9 @@ def register(
     arms = {((row["task"], row["setting"]), name) for row in settings for name in row["arms"]}
     rows = [
         # words are no part of a promise: they may be mended while a study runs
-        {"claim": claim.id, "place": place.id, **_without("words", check.at(deltas[check.terms[0].key]).row())}
+        {"claim": claim.id, "place": place.id, **_without("words", check.at(deltas.get(check.terms[0].key, 1)).row())}
         for claim in (catalogue().values() if claims is None else claims)
-        for place in claim.places
-        if all(check.arms() <= arms for check in place.checks)
+        for place in _within(claim, arms)
         for check in place.checks
     ]
     return {"alpha": alpha, "alpha_each": alpha / max(1, len(rows)), "checks": rows}
@@ -61,6 +61,14 @@ def registered(registration: Mapping[str, Any]) -> list[Registered]:
             asked = _without("place", _without("claim", row))
             found.append(Registered(*name[:2], Check.read({**asked, "words": vars(words[name])})))
     return found
+
+
+def _within(claim: Claim, arms: set[tuple[Key, str]]) -> list[Place]:
+    """Return the places that a study with these arms can decide: recorded ones too, unless they stand alone."""
+    needed = {place.id: {arm for check in place.checks for arm in check.arms()} for place in claim.places}
+    own = {id: {arm for arm in some if not is_recorded(arm[0])} for id, some in needed.items()}
+    found = [place for place in claim.places if own[place.id] <= arms]
+    return found if any(own[place.id] for place in found) else []
 
 
 def _without(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

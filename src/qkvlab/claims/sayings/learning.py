@@ -48,8 +48,8 @@ CLAIM = Claim(
             "for",
             "arXiv 2502.10927",
             Words(
-                "没训练的头没有方向也没有对称性（约 1/d），训练后才有",
-                "untrained heads have neither direction nor symmetry (about 1/d); training brings them",
+                "没训练的头几乎不对称（约 1/d），编码器训练后才偏对称",
+                "untrained heads are hardly symmetric (about 1/d); those of encoders become so by training",
             ),
         ),
         Source(

@@ -1,6 +1,6 @@
 """People say: projecting to a narrow head (64 of 768) is faster and keeps what matters."""
 
-from qkvlab.claims.asking import keeps
+from qkvlab.claims.asking import faster, keeps
 from qkvlab.claims.check import Check
 from qkvlab.claims.claim import Claim, Place, Source
 from qkvlab.claims.places import place
@@ -25,8 +25,17 @@ CLAIM = Claim(
         "把 768 维压到 64 维的头，算得更快，也不丢东西",
         "A narrow head (64 of 768) is faster and loses nothing",
     ),
-    axis=Words("要分清的东西有多少、要找的关系有多难", "how much must be told apart and how hard the relation is"),
+    axis=Words(
+        "说的是快还是不丢东西，以及要分清多少东西", "whether speed or loss is meant, and how much must be told apart"
+    ),
     places=(
+        place(
+            "faster",
+            Words("一个头，64 维比 768 维", "one head of 64 channels against one of 768"),
+            (faster("time", "narrow_head", "QKV/h64"),),
+            Words("确实更快", "faster indeed"),
+            Words("并不更快", "no faster"),
+        ),
         _kept("same-word", Words("找原词", "finding the very word"), "same-word"),
         _kept("synonym", Words("找同义词", "finding a synonym"), "synonym"),
         _kept("directed", Words("找下一本", "finding what comes next"), "directed"),
