@@ -43,6 +43,10 @@ class Findings:
         self._judged: dict[tuple[Key, str], dict[int, Result]] = {}
         self._verdicts: dict[tuple[Key, str], Verdict] = {}
         self.checks = claims.registered(registration)
+        self._checked_in: dict[Key, set[int]] = {}
+        for i, asked in enumerate(self.checks):
+            for where, _ in asked.check.arms():
+                self._checked_in.setdefault(where, set()).add(i)
         self._answers: dict[int, claims.Answer] = {}
         self.add(results)
 
@@ -56,8 +60,7 @@ class Findings:
         if cell.role == "tune":
             self._tunings.pop(key, None)
         self._judged.pop((key, cell.design), None)
-        touched = [i for i, asked in enumerate(self.checks) if key in {k for k, _ in asked.check.arms()}]
-        for i in touched:
+        for i in self._checked_in.get(key, ()):
             self._answers.pop(i, None)
         shared = cell.design in (self.registration["baseline"], FLOOR)
         for name in self.designs(key) if shared or cell.role == "tune" else [cell.design]:
