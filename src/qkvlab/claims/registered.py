@@ -1,4 +1,4 @@
-"""Which checks a study registers: those of every place whose settings and designs it has, at one shared alpha."""
+"""Which checks a study registers: those of the places whose settings and designs it has, at one shared alpha."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def register(
 ) -> dict[str, Any]:
     """Write the checks of a study down as plain JSON data.
 
-    A place is registered whole or not at all: half of its checks would decide nothing and spend error rate.
+    A place is registered whole or not at all, and so is a claim of which the study has less than half of the places:
+    too little to say anything of the sentence would only spend error rate.
 
     Args:
         settings: the registered settings: task, setting, delta and arms of each.
@@ -64,11 +65,10 @@ def registered(registration: Mapping[str, Any]) -> list[Registered]:
 
 
 def _within(claim: Claim, arms: set[tuple[Key, str]]) -> list[Place]:
-    """Return the places that a study with these arms can decide: recorded ones too, unless they stand alone."""
+    """Return the places that a study with these arms can decide; none if they are fewer than half of the claim's."""
     needed = {place.id: {arm for check in place.checks for arm in check.arms()} for place in claim.places}
-    own = {id: {arm for arm in some if not is_recorded(arm[0])} for id, some in needed.items()}
-    found = [place for place in claim.places if own[place.id] <= arms]
-    return found if any(own[place.id] for place in found) else []
+    found = [place for place in claim.places if all(arm in arms or is_recorded(arm[0]) for arm in needed[place.id])]
+    return found if 2 * len(found) >= len(claim.places) else []
 
 
 def _without(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,10 @@ def _answer(claim: Claim, verdict: Ruling, places: Sequence[ToldPlace]) -> Words
     if still:
         named = Words("、".join(w.zh for w in still), "; ".join(w.en for w in still))
         told.append(Words(f"还没有定论的：{named.zh}。", f"Still open: {named.en}."))
+    absent = [place.words for place in places if place.state == "absent"]
+    if absent and len(absent) < len(places):
+        named = Words("、".join(w.zh for w in absent), "; ".join(w.en for w in absent))
+        told.append(Words(f"这里没有试：{named.zh}。", f"Not tried here: {named.en}."))
     zh = [opening.zh.format(axis=claim.axis.zh), *(w.zh for w in told), claim.why.zh]
     en = [opening.en.format(axis=claim.axis.en), *(w.en for w in told), claim.why.en]
     return Words("".join(zh), " ".join(en))
