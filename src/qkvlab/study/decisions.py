@@ -120,10 +120,10 @@ class Findings:
     def values(self, key: Key, name: str, metric: str) -> list[Outcome] | None:
         """Return any measured number of a design on the finished prefix, for claims.
 
-        None where runs that did not diverge lack it, so that nobody waits for a number that never comes.
+        None where no run holds it, so that nobody waits for a number that never comes.
         """
         runs = self.judged(key, name)
-        if any(metric not in run.metrics and not run.diverged for run in runs.values()):
+        if runs and not any(metric in run.metrics for run in runs.values()):
             return None
         found = {s: Outcome(r.judged(metric), r.diverged) for s, r in runs.items()}
         return leading(self.registration["seeds"]["judge"], found)
