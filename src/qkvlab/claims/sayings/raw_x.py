@@ -32,13 +32,22 @@ CLAIM = Claim(
         ),
         place(
             "given",
-            Words("给定且互不相关的词向量", "given, unrelated vectors"),
-            (
-                loses("cost", GIVEN, "XXV"),
-                loses("related", ("library", "related/fixed"), "XXV"),
-                more("seen", GIVEN, ("QKV", "coverage"), ("XXV", "coverage")),
-            ),
+            Words("同义词，给定且互不相关的向量", "synonyms, given and unrelated vectors"),
+            (loses("cost", GIVEN, "XXV"),),
             *_LOSES,
+        ),
+        place(
+            "related",
+            Words("相关词，给定且互不相关的向量", "related words, given and unrelated vectors"),
+            (loses("cost", ("library", "related/fixed"), "XXV"),),
+            *_LOSES,
+        ),
+        place(
+            "coverage",
+            Words("四本该看的书里看到几本，给定向量", "how many of four relevant books are seen, given vectors"),
+            (more("seen", GIVEN, ("QKV", "coverage"), ("XXV", "coverage")),),
+            Words("看到的更少", "fewer are seen"),
+            Words("看到的不少", "no fewer are seen"),
         ),
         place(
             "nothing",
@@ -59,11 +68,14 @@ CLAIM = Claim(
         ),
         place(
             "trained",
-            Words("可训练的词向量", "trained vectors"),
-            (
-                loses("cost", ("library", "synonym/learned"), "XXV"),
-                loses("related", ("library", "related/learned"), "XXV"),
-            ),
+            Words("同义词，可训练的向量", "synonyms, trained vectors"),
+            (loses("cost", ("library", "synonym/learned"), "XXV"),),
+            *_LOSES,
+        ),
+        place(
+            "related-trained",
+            Words("相关词，可训练的向量", "related words, trained vectors"),
+            (loses("cost", ("library", "related/learned"), "XXV"),),
             *_LOSES,
         ),
     ),

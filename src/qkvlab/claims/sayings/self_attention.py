@@ -57,6 +57,7 @@ CLAIM = Claim(
             *_MOST,
         ),
         place("text", Words("真实文本，第一层", "real text, first layer"), _own(TEXT, "own_1", "QQV"), *_MOST),
+        place("text-second", Words("真实文本，第二层", "real text, second layer"), _own(TEXT, "own_2", "QQV"), *_MOST),
         place(
             "more",
             Words("和分开相比", "against separate matrices"),
