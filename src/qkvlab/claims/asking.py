@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from qkvlab.claims.check import BASELINE, FLOOR, Check, Key, Term, difference
+from qkvlab.claims.names import METRICS
 from qkvlab.claims.recorded import BENCHMARK
 from qkvlab.contracts import Words
-
-METRICS = {
-    "error": Words("错误率", "error"),
-    "error_new_verbs": Words("生动词上的错误率", "error on held-out verbs"),
-    "nats": Words("每字损失（nat）", "nats per character"),
-    "coverage": Words("四本该看的书里看到的比例", "share of the four relevant books that are seen"),
-    "swap": Words("交换两个名词的 K 后答案跟着交换的比例", "answers exchanged when the keys of the two nouns are"),
-    "k_role": Words("从 K 读出角色的正确率", "accuracy of reading the role from K"),
-    "v_role": Words("从 V 读出角色的正确率", "accuracy of reading the role from V"),
-    "k_word": Words("从 K 读出是哪个词的正确率", "accuracy of reading the word from K"),
-    "v_word": Words("从 V 读出是哪个词的正确率", "accuracy of reading the word from V"),
-    "ratios": Words("窄头用时 / 全宽用时", "time of the narrow head by that of a full one"),
-    "own_1": Words("第一层最看自己的词的比例", "tokens that look most at themselves, layer 1"),
-    "own_2": Words("第二层最看自己的词的比例", "tokens that look most at themselves, layer 2"),
-    "own_1_before": Words(
-        "训练前第一层最看自己的词的比例", "tokens that look most at themselves, layer 1, before training"
-    ),
-}
 
 
 def loses(id: str, key: Key, design: str, than: str = BASELINE, metric: str = "error", by: float = 1) -> Check:

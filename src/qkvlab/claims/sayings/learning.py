@@ -2,12 +2,11 @@
 
 from qkvlab.claims.asking import loses
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 
 def _learnt(id: str, words: Words, key: tuple[str, str], metric: str = "error") -> Place:
-    return place(
+    return Place(
         id,
         words,
         (loses("cost", key, "frozen", metric=metric),),
