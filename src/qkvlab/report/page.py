@@ -11,16 +11,18 @@ from markupsafe import Markup
 from qkvlab.contracts import Words
 from qkvlab.report import numbers, wording
 from qkvlab.report.answer import Sentence, sentences
+from qkvlab.report.clauses import missed, where
 from qkvlab.report.colours import DARK, LIGHT, page_rules
 from qkvlab.report.figures.bars import bar
 from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.shelf import panel
+from qkvlab.report.gist import gist
 from qkvlab.report.repeat import citation, command
 from qkvlab.report.shelf import Shelf
 from qkvlab.report.svg import clean, printable
-from qkvlab.report.titles import joined, listed
+from qkvlab.report.titles import joined
 from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.tasks.vocabulary import Lang
 
@@ -37,6 +39,7 @@ def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
         study=study,
         shelves=shelves,
         lang=lang or "",
+        gist=gist(study),
         answer=sentences(study),
         command=command(study.registration),
         citation=citation(study),
@@ -51,6 +54,11 @@ def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
 def explained(study: Study, setting: Setting, comparison: Comparison) -> Words:
     """Say why a comparison has its verdict."""
     return wording.explain(comparison.verdict, study.baseline, setting.delta, setting.metric)
+
+
+def capital(words: Words) -> Words:
+    """Begin with a capital letter where there are any."""
+    return Words(words.zh, wording.capital(words.en))
 
 
 def both(words: Words) -> Markup:
@@ -86,6 +94,7 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "whole": numbers.whole,
         "percent": numbers.percent,
         "joined": joined,
+        "capital": capital,
     }
     environment.globals |= {
         "t": lambda zh, en: both(Words(zh, en)),
@@ -93,15 +102,14 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "SYMBOLS": wording.SYMBOLS,
         "STYLES": wording.STYLES,
         "metric_words": wording.metric_words,
-        "label": wording.label,
-        "capital": wording.capital,
         "facts": wording.facts,
         "explained": explained,
         "bar": bar,
         "growing": growing,
         "curves": curves,
         "panel": panel,
-        "listed": listed,
+        "missed": missed,
+        "where": where,
         "by_params": by_params,
         "by_cache": by_cache,
     }

@@ -15,11 +15,12 @@ from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.matrix import TITLE, matrix
 from qkvlab.report.figures.shelf import panel
+from qkvlab.report.gather import look
 from qkvlab.report.page import page
 from qkvlab.report.shelf import Shelf, ask_all
 from qkvlab.report.svg import Drawing, Lang, grid
 from qkvlab.report.table import results_csv
-from qkvlab.report.view import Setting, Study, look
+from qkvlab.report.view import Setting, Study
 from qkvlab.study.decisions import Findings
 from qkvlab.study.store import Store
 from qkvlab.study.verdicts import document
@@ -111,7 +112,7 @@ def _language(lang: str | None) -> Lang | None:
 
 def _titled(setting: Setting, drawing: Drawing) -> Drawing:
     sheet = Drawing(drawing.width, drawing.height + 22)
-    sheet.text(16, 18, setting.title.words, "strong")
+    sheet.text(16, 18, setting.full.words, "strong")
     sheet.place(drawing, 0, 22)
     return sheet
 
