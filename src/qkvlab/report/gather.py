@@ -17,7 +17,7 @@ from qkvlab.contracts import Words
 from qkvlab.errors import BadInput
 from qkvlab.evidence import intervals, paired
 from qkvlab.report.titles import Title, task_words, title
-from qkvlab.report.view import Arm, Chapter, Comparison, Floats, Setting, Study, anchored, spelled
+from qkvlab.report.view import Arm, Chapter, Comparison, Floats, Setting, Study, anchored, floors_last, spelled
 from qkvlab.study.cells import Result
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import rule
@@ -43,7 +43,7 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
 
 def _setting(findings: Findings, key: Key, several: bool) -> Setting:
     facts = findings.settings[key]
-    arms = {name: _arm(findings, key, name) for name in findings.designs(key)}
+    arms = {name: _arm(findings, key, name) for name in floors_last(findings.designs(key))}
     baseline = arms[findings.registration["baseline"]]
     own = title(*key)
     # where tasks are mixed, a setting is known by both names
@@ -63,7 +63,7 @@ def _setting(findings: Findings, key: Key, several: bool) -> Setting:
         barred=findings.barred(key),
         facts=facts["facts"],
         arms=arms,
-        comparisons=tuple(_compared(findings, key, arms[n], baseline) for n in findings.compared(key)),
+        comparisons=tuple(_compared(findings, key, arms[n], baseline) for n in floors_last(findings.compared(key))),
         main=key[1] in _shown(key[0]),
     )
 

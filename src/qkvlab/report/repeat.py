@@ -51,7 +51,7 @@ def _plan(recipe: str) -> dict[str, Any] | None:
     except BadInput:  # a study from a file: its name is all there is to say
         return None
     return {
-        "--designs": list(dict.fromkeys([*spec.designs, "uniform"])),
+        "--designs": {name for task in spec.tasks for name in (*spec.arms(task), FLOOR)},
         "--tasks": list(spec.tasks),
         "--settings": [setting for _, setting in spec.pairs()],
         "--seeds": spec.judge_seeds,

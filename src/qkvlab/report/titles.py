@@ -21,7 +21,7 @@ class TaskWords:
 
     Attributes:
         name: the short one.
-        tells: the name and what happens in it.
+        tells: what happens in it; empty where nothing is told.
     """
 
     name: Words
@@ -39,7 +39,8 @@ def task_words(task: str) -> TaskWords:
     except BadInput:
         words = Words(task, task)
     # a task says its name, a colon, and what happens in it
-    return TaskWords(Words(words.zh.partition("：")[0], words.en.partition(": ")[0]), words)
+    (zh, _, zh_tells), (en, _, en_tells) = words.zh.partition("："), words.en.partition(": ")
+    return TaskWords(Words(zh, en), Words(zh_tells, en_tells))
 
 
 def title(task: str, setting: str) -> Title:

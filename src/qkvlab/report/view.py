@@ -188,8 +188,10 @@ class Study:
 
     @property
     def main(self) -> list[Setting]:
-        """The settings that pictures show first: those the tasks name, else the first three."""
-        return [s for s in self.reached if s.main] or self.reached[:3]
+        """The settings that pictures show first: those a task names, else the first of it (of a lone task, three)."""
+        count = 3 if len(self.chapters) == 1 else 1
+        of_each = [chapter.reached for chapter in self.chapters]
+        return [s for reached in of_each for s in [s for s in reached if s.main] or reached[:count]]
 
     @property
     def waiting(self) -> list[Setting]:
@@ -202,9 +204,9 @@ class Study:
         return [setting for setting in self.settings if setting.barred]
 
     def running_in(self, settings: Iterable[Setting]) -> list[str]:
-        """Codes of the designs that run in any of these settings, in registered order."""
+        """Codes of the designs that run in any of these settings, in registered order, floors last."""
         known = {name for setting in settings for name in setting.arms}
-        return [name for name in self.designs if name in known]
+        return floors_last([name for name in self.designs if name in known])
 
     def words(self, design: str) -> Words:
         """Say a design."""
@@ -213,6 +215,15 @@ class Study:
     def comparisons(self) -> list[tuple[Setting, Comparison]]:
         """Every registered comparison."""
         return [(setting, each) for setting in self.settings for each in setting.comparisons]
+
+
+def floors_last(names: Iterable[str]) -> list[str]:
+    """Order designs as people look for them: floor and placebo behind the others.
+
+    >>> floors_last(["QKV", "uniform", "QQV"])
+    ['QKV', 'QQV', 'uniform']
+    """
+    return sorted(names, key=lambda name: name in FLOORS)
 
 
 def spelled(said: dict[str, str] | None, code: str) -> Words:
