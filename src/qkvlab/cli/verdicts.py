@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
@@ -51,7 +53,8 @@ def _table(findings: Findings, task: str, lang: Lang, active: set[tuple[Key, str
         table.add_column(name.replace("/", "\n/"), justify="center", no_wrap=True)
     for key in keys:
         here = findings.compared(key)
-        cells = [_cell(findings.verdict(key, n), (key, n) in active) if n in here else Text() for n in names]
+        places = digits(findings.settings[key]["delta"])
+        cells = [_cell(findings.verdict(key, n), places, (key, n) in active) if n in here else Text() for n in names]
         table.add_row(key[1], *cells)
     return table
 
@@ -76,18 +79,20 @@ def legend(findings: Findings, lang: Lang) -> str:
     )
 
 
-def _cell(verdict: Verdict, active: bool) -> Text:
+def _cell(verdict: Verdict, places: int, active: bool) -> Text:
     sign, style = SYMBOLS[verdict.verdict], _STYLES[verdict.verdict]
     if verdict.decided:
-        return Text(f"{sign}{_short(verdict.unclipped_mean)}", style=style)
+        return Text(f"{sign}{_short(verdict.unclipped_mean, places)}", style=style)
     return Text(f"{'…' if active else sign}{verdict.n}" if verdict.n or active else "·", style=style)
 
 
-def _short(mean: float) -> str:
-    """Print a mean in five characters, so that nine designs fit 80 columns; nothing is minus zero.
+def _short(mean: float, places: int) -> str:
+    """Print a mean in few characters, so that nine designs fit 80 columns; nothing is minus zero, no mean is no text.
 
-    >>> _short(0.868), _short(-0.0004), _short(1.25)
-    ('+.87', '+.00', '+1.25')
+    >>> _short(0.868, 2), _short(-0.0004, 2), _short(1.25, 2), _short(float("nan"), 2)
+    ('+.87', '+.00', '+1.25', '')
     """
-    text = f"{mean:+.2f}".replace("+0.", "+.").replace("-0.", "-.")
-    return "+.00" if text == "-.00" else text
+    if math.isnan(mean):
+        return ""
+    text = f"{mean:+.{places}f}".replace("+0.", "+.").replace("-0.", "-.")
+    return text if text.strip("+-.0") else text.replace("-", "+")
