@@ -16,6 +16,7 @@ from qkvlab import tasks
 from qkvlab.contracts import Words
 from qkvlab.errors import BadInput
 from qkvlab.evidence import intervals, paired
+from qkvlab.report.obstacles import obstacle
 from qkvlab.report.titles import Title, task_words, title
 from qkvlab.report.view import Arm, Chapter, Comparison, Floats, Setting, Study, anchored, floors_last, spelled
 from qkvlab.study.cells import Result
@@ -95,7 +96,9 @@ def _compared(findings: Findings, key: Key, arm: Arm, baseline: Arm) -> Comparis
     values = paired(mine, theirs, law.clip).values
     bounds = intervals(values, law.clip, law.alpha, law.bets, law.weights)
     running = np.cumsum(values) / np.arange(1, verdict.n + 1)
-    return Comparison(arm, baseline, verdict, bounds.low, bounds.high, running, anchored("r", *key, arm.design))
+    waits = None if verdict.decided else obstacle(findings, key, arm.design, verdict).words
+    anchor = anchored("r", *key, arm.design)
+    return Comparison(arm, baseline, verdict, bounds.low, bounds.high, running, anchor, waits)
 
 
 def _prefix(findings: Findings, key: Key, name: str) -> list[Result]:

@@ -126,14 +126,15 @@ def _worst_first(found: Iterable[Found]) -> list[Found]:
 def _with_examples(study: Study, head: Words, found: list[Found]) -> Words:
     """Add as many examples as there is room for, and one in any case."""
     told = [_example(study, each) for each in found]
-    for count in range(len(told), 0, -1):
-        said = Words(
+    said = [
+        Words(
             f"{head.zh}{'；'.join(each.zh for each in told[:count])}。",
             f"{head.en}{'; '.join(each.en for each in told[:count])}.",
         )
-        if max(len(said.zh), len(said.en)) <= ROOM:
-            return said
-    return said
+        for count in range(1, len(told) + 1)
+    ]
+    short_enough = [words for words in said if max(len(words.zh), len(words.en)) <= ROOM]
+    return short_enough[-1] if short_enough else said[0]
 
 
 def _example(study: Study, found: Found) -> Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 from importlib import resources
 
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from qkvlab.contracts import Words
 from qkvlab.report import numbers, wording
 from qkvlab.report.answer import Sentence, sentences
+from qkvlab.report.cite import bibtex, citation
 from qkvlab.report.clauses import missed, where
 from qkvlab.report.colours import DARK, LIGHT, page_rules
 from qkvlab.report.figures.bars import bar
@@ -19,7 +21,7 @@ from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.shelf import panel
 from qkvlab.report.gist import gist
-from qkvlab.report.repeat import citation, command
+from qkvlab.report.repeat import command
 from qkvlab.report.shelf import Shelf
 from qkvlab.report.svg import clean, printable
 from qkvlab.report.titles import joined
@@ -27,12 +29,13 @@ from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.tasks.vocabulary import Lang
 
 
-def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
+def page(study: Study, shelves: list[Shelf], day: date, lang: Lang | None = None) -> str:
     """Return the whole page.
 
     Args:
         study: what is told.
         shelves: what the saved models found.
+        day: when the last result came in.
         lang: the language it starts in; None for the reader's own.
     """
     return _template().render(
@@ -43,6 +46,7 @@ def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
         answer=sentences(study),
         command=command(study.registration),
         citation=citation(study),
+        bibtex=bibtex(study, day),
         styles=Markup(
             f"{page_rules(LIGHT)}@media screen and (prefers-color-scheme:dark){{{page_rules(DARK)}}}"
             + _file("report.css")
@@ -101,6 +105,7 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "VERDICTS": wording.VERDICTS,
         "SYMBOLS": wording.SYMBOLS,
         "STYLES": wording.STYLES,
+        "MATCHES": wording.MATCHES,
         "metric_words": wording.metric_words,
         "facts": wording.facts,
         "explained": explained,

@@ -1,4 +1,4 @@
-"""The command that runs a registered study again, and how to cite it."""
+"""The command that runs a registered study again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from qkvlab import tasks
 from qkvlab.errors import BadInput
-from qkvlab.report.view import Study
 from qkvlab.study import recipes
 from qkvlab.study.registration import FLOOR
 
@@ -36,15 +35,6 @@ def command(registration: dict[str, Any]) -> str:
             said = ",".join(value) if isinstance(value, list) else repr(value)
             parts += [option, said]
     return shlex.join(parts)
-
-
-def citation(study: Study) -> str:
-    """Return one line that names software, study and registration."""
-    origin = study.origin
-    return (
-        f"qkvlab {origin['qkvlab']}, recipe {origin['recipe']}, registration {origin['registration']}, "
-        f"{origin['cells']} cells."
-    )
 
 
 def _everywhere(designs: list[str], arms: Sequence[Iterable[str]]) -> list[str]:

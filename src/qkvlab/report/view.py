@@ -54,7 +54,18 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One design against the baseline; low, high and mean are those of looks 1 ... n, anchor is its id on the page."""
+    """One design against the baseline.
+
+    Attributes:
+        arm: the design.
+        baseline: what it is held against.
+        verdict: what is known.
+        low: lower ends of the interval at looks 1 ... n.
+        high: upper ends.
+        mean: running means.
+        anchor: its id on the page.
+        obstacle: what an undecided comparison waits for; None for a decided one.
+    """
 
     arm: Arm
     baseline: Arm
@@ -63,6 +74,7 @@ class Comparison:
     high: Floats
     mean: Floats
     anchor: str
+    obstacle: Words | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +115,11 @@ class Setting:
         return any(arm.runs for arm in self.arms.values())
 
     @property
+    def match(self) -> str:
+        """Which budget is made equal across designs."""
+        return self.facts.get("match", "none")
+
+    @property
     def covered(self) -> bool:
         """Whether coverage was measured."""
         return any(math.isfinite(arm.coverage) for arm in self.arms.values())
@@ -130,6 +147,17 @@ class Chapter:
     task: str
     words: TaskWords
     settings: tuple[Setting, ...]
+
+    @property
+    def budgets(self) -> list[tuple[Setting, ...]]:
+        """Settings that exist with and without equal budgets, side by side, the one without first."""
+        named = {setting.key[1]: setting for setting in self.settings}
+        found: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            base = setting.key[1].removesuffix(f"/{setting.match}")
+            if setting.match != "none" and base in named:
+                found.setdefault(base, [named[base]]).append(setting)
+        return [tuple(group) for group in found.values()]
 
     @property
     def anchor(self) -> str:
@@ -207,6 +235,11 @@ class Study:
         """Codes of the designs that run in any of these settings, in registered order, floors last."""
         known = {name for setting in settings for name in setting.arms}
         return floors_last([name for name in self.designs if name in known])
+
+    @property
+    def matched(self) -> bool:
+        """Whether some budget is made equal in any setting."""
+        return any(chapter.budgets for chapter in self.chapters)
 
     def words(self, design: str) -> Words:
         """Say a design."""

@@ -43,9 +43,17 @@ STYLES: dict[Word, str] = {
 }
 """The colour class of each word; colour never stands without the symbol."""
 
+MATCHES = {
+    "none": Words("原样", "as they are"),
+    "params": Words("参数拉平", "equal parameters"),
+    "flops": Words("算力拉平", "equal FLOPs"),
+}
+"""What is made equal across designs."""
+
 METRICS = {
     "error": Words("错误率", "error rate"),
     "coverage": Words("覆盖率", "coverage"),
+    "nats": Words("每字符 nat 数", "nats per character"),
 }
 
 FACTS = {
@@ -58,6 +66,18 @@ FACTS = {
     "contents": Words("内容", "contents"),
     "batch": Words("每批", "batch"),
     "steps": Words("训练步数", "training steps"),
+    "hidden": Words("前馈层宽度", "feed-forward width"),
+    "match": Words("拉平", "made equal"),
+    "none": Words("无", "nothing"),
+    "params": Words("参数", "parameters"),
+    "flops": Words("算力", "FLOPs"),
+    "positions": Words("位置", "positions"),
+    "tokens": Words("词元", "tokens"),
+    "nouns": Words("名词", "nouns"),
+    "verbs": Words("动词", "verbs"),
+    "new_verbs": Words("留作考试的动词", "verbs held out"),
+    "sentences": Words("考题（句）", "sentences in the exam"),
+    "vocabulary": Words("词表", "vocabulary"),
     "held_out": Words("考题（架）", "shelves in the exam"),
     "vectors": Words("向量", "vectors"),
     "cosine": Words("同义词余弦", "cosine of synonyms"),

@@ -6,23 +6,26 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from qkvlab.contracts import Words
 from qkvlab.errors import StoreError, unknown
+from qkvlab.report.cite import bibtex
 from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.matrix import TITLE, matrix
 from qkvlab.report.figures.shelf import panel
 from qkvlab.report.gather import look
+from qkvlab.report.latex import tables
 from qkvlab.report.page import page
 from qkvlab.report.shelf import Shelf, ask_all
 from qkvlab.report.svg import Drawing, Lang, grid
 from qkvlab.report.table import results_csv
 from qkvlab.report.view import Setting, Study
 from qkvlab.study.decisions import Findings
-from qkvlab.study.store import Store
+from qkvlab.study.store import STORE_NAME, Store
 from qkvlab.study.verdicts import document
 
 LANGS: tuple[Lang, ...] = ("zh", "en")
@@ -33,12 +36,13 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Written:
-    """Where the report lies."""
+    """Where the report lies; papers are the files to cite it and to put it into a paper."""
 
     report: Path
     results: Path
     verdicts: Path
     figures: tuple[Path, ...]
+    papers: tuple[Path, ...]
 
 
 def write(folder: Path, lang: str | None = None) -> Written:
@@ -63,17 +67,19 @@ def write(folder: Path, lang: str | None = None) -> Written:
         findings = Findings(store.registration, store.results())
         study = look(findings, store.aside())
     shelves = ask_all(folder, study)
+    day = datetime.fromtimestamp((folder / STORE_NAME).stat().st_mtime, UTC).date()
     texts = {
         "results.csv": results_csv(findings),
         "verdicts.json": json.dumps(document(findings), ensure_ascii=False, allow_nan=False, indent=1) + "\n",
-        "report.html": page(study, shelves, start),
+        "report.html": page(study, shelves, day, start),
     }
+    papers = {"citation.bib": bibtex(study, day), "table.tex": tables(study, "en"), "table.zh.tex": tables(study, "zh")}
     drawn = {
         f"{name}.{each}.svg": drawing.standalone(each, title)
         for name, (drawing, title) in drawings(study, shelves).items()
         for each in LANGS
     }
-    for name, text in texts.items():
+    for name, text in (texts | papers).items():
         _whole(folder / name, text)
     for name, text in drawn.items():
         _whole(folder / "figures" / name, text)
@@ -82,6 +88,7 @@ def write(folder: Path, lang: str | None = None) -> Written:
         folder / "results.csv",
         folder / "verdicts.json",
         tuple(folder / "figures" / name for name in drawn),
+        tuple(folder / name for name in papers),
     )
 
 
