@@ -44,11 +44,8 @@ def of_two_tasks() -> dict[str, Any]:
         "chance": 2.9,
         "facts": {"layers": 2, "d_model": 32, "steps": 300},
     }
-    tried = (
-        ("a/b", LETTERS, 2.2),
-        ("a/b/params", ("QKV", "QQV", "uniform"), 2.2),
-        ("a-b", ("QKV", "QQV", "uniform"), 1.9),
-    )
+    few = ("QKV", "QQV", "uniform")
+    tried = (("a/b", LETTERS, 2.2), ("a/b/params", few, 2.2), ("a-b", few, 1.9))
     for setting, names, bar in tried:
         arms = {name: costs[name] for name in names}
         words = {"zh": f"设置 {setting}", "en": f"setting {setting}"}

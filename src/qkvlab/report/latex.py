@@ -15,7 +15,8 @@ from qkvlab.tasks.vocabulary import Lang
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "*": "{*}", "−": "$-$", "δ": r"$\delta$", "α": r"$\alpha$", "±": r"$\pm$",
+    "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "*": "{*}", "−": "$-$",
+    "δ": r"$\delta$", "α": r"$\alpha$", "±": r"$\pm$",
     "“": "``", "”": "''", "–": "--", "…": r"\ldots{}", "≤": r"$\le$", "≥": r"$\ge$", "√": r"$\surd$", "→": r"$\to$",
 }  # fmt: skip
 _ESCAPE = re.compile("|".join(map(re.escape, _SPECIAL)))
