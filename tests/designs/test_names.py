@@ -56,6 +56,7 @@ def test_a_narrow_head_has_its_own_width_whatever_the_layer_gives():
 
 HOSTILE = {
     "no channels": "QKV/h0",
+    "a part twice": "QKV/h8/noself/h9",
     "part without design": "/noself",
     "unknown part": "QKV/norself",
     "parts without end": "QKV" + "/noself" * 100_000,

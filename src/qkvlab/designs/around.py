@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qkvlab.contracts import Array, Dims, Memory
 from qkvlab.designs.design import Design, Matrix, Weights
+from qkvlab.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,13 @@ class Around(Design):
     """
 
     inner: Design
+
+    def __post_init__(self) -> None:
+        inside: Design = self.inner
+        while isinstance(inside, Around):
+            if type(inside) is type(self):
+                raise BadInput(f"a part can stand in a design once; got {self.name}.")
+            inside = inside.inner
 
     @property
     def sees_itself(self) -> bool:

@@ -21,6 +21,7 @@ class Narrow(Around):
     channels: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.channels < 1:
             raise BadInput(f"a head needs at least 1 channel; got /h{self.channels}.")
 

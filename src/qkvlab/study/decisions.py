@@ -108,6 +108,22 @@ class Findings:
         found = {s: Outcome(r.judged(metric), r.diverged) for s, r in self.judged(key, name).items()}
         return leading(self.registration["seeds"]["judge"], found)
 
+    def values(self, key: Key, name: str, metric: str) -> list[Outcome] | None:
+        """Return any measured number of a design on the finished prefix, for claims.
+
+        None where runs that did not diverge lack it, so that nobody waits for a number that never comes.
+        """
+        runs = self.judged(key, name)
+        if any(metric not in run.metrics and not run.diverged for run in runs.values()):
+            return None
+        found = {s: Outcome(r.judged(metric), r.diverged) for s, r in runs.items()}
+        return leading(self.registration["seeds"]["judge"], found)
+
+    def seconds(self, key: Key, name: str) -> float:
+        """Return the mean seconds of a judged run; NaN before the first."""
+        runs = self.judged(key, name).values()
+        return math.fsum(run.seconds for run in runs) / len(runs) if runs else math.nan
+
     def verdict(self, key: Key, name: str) -> Verdict:
         """Return what is known of a design against the baseline in a setting."""
         if (key, name) not in self._verdicts and self.barred(key):
