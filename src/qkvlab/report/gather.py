@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from qkvlab import tasks
+from qkvlab.claims import told
 from qkvlab.contracts import Words
 from qkvlab.errors import BadInput
 from qkvlab.evidence import intervals, paired
@@ -39,7 +40,13 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
         for name in dict.fromkeys(s.key[0] for s in settings)
     ]
     reasons = Counter(reason for _, reason in aside)
-    return Study(findings.registration, tuple(chapters), origin(findings), dict(sorted(reasons.items())))
+    return Study(
+        registration=findings.registration,
+        chapters=tuple(chapters),
+        claims=tuple(told(findings)),
+        origin=origin(findings),
+        aside=dict(sorted(reasons.items())),
+    )
 
 
 def _setting(findings: Findings, key: Key, several: bool) -> Setting:

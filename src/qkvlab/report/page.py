@@ -9,8 +9,9 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from qkvlab import claims
 from qkvlab.contracts import Words
-from qkvlab.report import numbers, wording
+from qkvlab.report import numbers, rulings, wording
 from qkvlab.report.answer import Sentence, sentences
 from qkvlab.report.cite import bibtex, citation
 from qkvlab.report.clauses import missed, where
@@ -18,6 +19,7 @@ from qkvlab.report.colours import DARK, LIGHT, page_rules
 from qkvlab.report.figures.bars import bar
 from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
+from qkvlab.report.figures.evidence import evidence_bar
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.shelf import panel
 from qkvlab.report.gist import gist
@@ -106,6 +108,18 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "SYMBOLS": wording.SYMBOLS,
         "STYLES": wording.STYLES,
         "MATCHES": wording.MATCHES,
+        "RULINGS": claims.RULINGS,
+        "RULING_SIGNS": rulings.RULING_SIGNS,
+        "RULING_STYLES": rulings.RULING_STYLES,
+        "STATES": claims.STATES,
+        "SAYS": claims.SAYS,
+        "SAYS_STYLES": rulings.SAYS_STYLES,
+        "SIDES": claims.SIDES,
+        "tried": rulings.tried,
+        "threshold": claims.threshold,
+        "quantity": claims.quantity,
+        "span": claims.span,
+        "evidence_bar": evidence_bar,
         "metric_words": wording.metric_words,
         "facts": wording.facts,
         "explained": explained,

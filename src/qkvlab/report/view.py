@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qkvlab.claims import Told
 from qkvlab.contracts import Words
 from qkvlab.evidence import Verdict
 from qkvlab.report.titles import TaskWords, Title
@@ -186,6 +187,7 @@ class Study:
 
     registration: dict[str, Any]
     chapters: tuple[Chapter, ...]
+    claims: tuple[Told, ...]
     origin: dict[str, Any]
     aside: dict[str, int]
 
