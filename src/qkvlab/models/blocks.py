@@ -7,10 +7,11 @@ Norms have no gains and no layer has a bias, so every parameter is a matrix and 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qkvlab.attention import Attention
+from qkvlab.attention import Attention, Trace, core
 from qkvlab.attention.masks import Causal
 from qkvlab.designs import Design
 
@@ -39,9 +40,28 @@ class Block(nn.Module):
         self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
         self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, t, d) -> (b, t, d)."""
-        x = x + self.attention(norm(x), causal=self.causal)
+    def forward(self, x: Tensor, *, padding: Tensor | None = None) -> Tensor:
+        """(b, t, d) -> (b, t, d); ``padding`` (b, t) is True for real tokens, None when all are."""
+        return self._feed(x + self.attention(norm(x), causal=self.causal, padding=padding))
+
+    def trace(self, x: Tensor, *, padding: Tensor | None = None, keys: Tensor | None = None) -> tuple[Tensor, Trace]:
+        """Do what `forward` does and keep every step of its attention.
+
+        Args:
+            x: (b, t, d).
+            padding: (b, t), True for real tokens.
+            keys: (b, t), which place's key stands at each place, a permutation; its own unless given. Scores and
+                weights are those before this exchange, which moves weights from one value to another.
+        """
+        trace = self.attention.trace(norm(x), causal=self.causal, padding=padding)
+        if keys is None:
+            return self._feed(x + trace.output), trace
+        # softmax does not know in which order keys stand: with them, whole columns of weights change places
+        weights = torch.take_along_dim(trace.weights, keys[:, None, None, :], dim=-1)
+        mixed = core.mix(weights, trace.v).swapaxes(-3, -2).flatten(-2)
+        return self._feed(x + self.attention.out(mixed)), trace
+
+    def _feed(self, x: Tensor) -> Tensor:
         if self.widen is None or self.narrow is None:
             return x
         return x + self.narrow(F.gelu(self.widen(norm(x))))
