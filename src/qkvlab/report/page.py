@@ -21,9 +21,11 @@ from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.evidence import evidence_bar
 from qkvlab.report.figures.growing import growing
+from qkvlab.report.figures.sentence import reading
 from qkvlab.report.figures.shelf import panel
 from qkvlab.report.gist import gist
 from qkvlab.report.repeat import command
+from qkvlab.report.sentence import Read
 from qkvlab.report.shelf import Shelf
 from qkvlab.report.svg import clean, printable
 from qkvlab.report.titles import joined
@@ -31,18 +33,20 @@ from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.tasks.vocabulary import Lang
 
 
-def page(study: Study, shelves: list[Shelf], day: date, lang: Lang | None = None) -> str:
+def page(study: Study, shelves: list[Shelf], readings: list[Read], day: date, lang: Lang | None = None) -> str:
     """Return the whole page.
 
     Args:
         study: what is told.
         shelves: what the saved models found.
+        readings: how the saved models read the sentence.
         day: when the last result came in.
         lang: the language it starts in; None for the reader's own.
     """
     return _template().render(
         study=study,
         shelves=shelves,
+        readings=readings,
         lang=lang or "",
         gist=gist(study),
         answer=sentences(study),
@@ -127,6 +131,7 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "growing": growing,
         "curves": curves,
         "panel": panel,
+        "reading": reading,
         "missed": missed,
         "where": where,
         "by_params": by_params,
