@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from qkvlab.claims import Told
 from qkvlab.contracts import Words
 from qkvlab.evidence import Word
 from qkvlab.report.numbers import digits, short, signed
+from qkvlab.report.rulings import tried, verdict_words
 from qkvlab.report.svg import printable
 from qkvlab.report.view import Chapter, Comparison, Setting, Study
 from qkvlab.report.wording import VERDICTS, capital, metric_words
@@ -49,9 +51,11 @@ def tables(study: Study, lang: Lang) -> str:
     fonts = "; Chinese needs ctex with XeLaTeX or LuaLaTeX" if lang == "zh" else ""
     head = (
         f"% qkvlab {escaped(origin['qkvlab'])}, study {escaped(origin['recipe'])}, "
-        f"registration {origin['registration']}\n% needs \\usepackage{{booktabs,amssymb}}{fonts}\n"
+        f"registration {origin['registration']}\n% needs \\usepackage{{array,booktabs,amssymb}}{fonts}\n"
     )
-    return "\n".join([head, *(_verdicts(study, chapter, lang) for chapter in study.chapters)])
+    found = [_verdicts(study, chapter, lang) for chapter in study.chapters]
+    told = tried(study.claims)
+    return "\n".join([head, *found, *([_claims(study, told, lang)] if told else [])])
 
 
 def table(columns: str, head: list[str], rows: list[list[str]], caption: str, label: str) -> str:
@@ -80,8 +84,27 @@ def _verdicts(study: Study, chapter: Chapter, lang: Lang) -> str:
         for setting in chapter.settings
     ]
     head = [Words("设置", "setting").of(lang), *map(escaped, names)]
-    label = re.sub("[^A-Za-z0-9-]", "-", f"qkvlab-{study.origin['recipe']}-{chapter.task}")
-    return table("l" + "c" * len(names), head, rows, _caption(study, chapter, lang), label)
+    return table("l" + "c" * len(names), head, rows, _caption(study, chapter, lang), _label(study, chapter.task))
+
+
+def _claims(study: Study, told: list[Told], lang: Lang) -> str:
+    head = [Words("号", "No.").of(lang), Words("人们说", "People say").of(lang), Words("结论", "Verdict").of(lang)]
+    rows = [
+        [str(each.number), escaped(each.sentence.of(lang)), escaped(capital(verdict_words(each).of(lang)))]
+        for each in told
+    ]
+    alpha = short(study.registration["claims"]["alpha"])
+    said = Words(
+        f"人们关于 Q、K、V 说的话，由登记的比较判定；所有问题合起来 α = {alpha}。",
+        "Sentences people say about Q, K and V, decided by registered comparisons; "
+        f"α = {alpha} for all questions together.",
+    )
+    columns = r"r>{\raggedright\arraybackslash}p{.5\linewidth}>{\raggedright\arraybackslash}p{.35\linewidth}"
+    return table(columns, head, rows, escaped(said.of(lang)), _label(study, "claims"))
+
+
+def _label(study: Study, name: str) -> str:
+    return re.sub("[^A-Za-z0-9-]", "-", f"qkvlab-{study.origin['recipe']}-{name}")
 
 
 def _caption(study: Study, chapter: Chapter, lang: Lang) -> str:

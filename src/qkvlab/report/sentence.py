@@ -1,4 +1,4 @@
-"""The article's sentence, read by trained models: under each design, whom does 爱 in 我爱北京 look at, and what comes out?
+"""The article's sentence, 我爱北京, read by trained models: whom does 爱 look at under each design, and name?
 
 Runs the models that a study saved, in the NumPy reference.
 """
