@@ -47,8 +47,9 @@ def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
         spec = recipes.find(registration["recipe"])
     except BadInput:  # a study from a file: its name is all there is to say
         return None
+    planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
-        "--designs": _everywhere([*spec.designs, FLOOR], [[*spec.arms(task), FLOOR] for task in spec.tasks]),
+        "--designs": _everywhere([name for arms in planned for name in arms], planned),
         "--tasks": list(spec.tasks),
         "--settings": [setting for _, setting in spec.pairs()],
         "--seeds": spec.judge_seeds,
