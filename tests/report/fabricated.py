@@ -50,6 +50,7 @@ def of_two_tasks() -> dict[str, Any]:
         arms = {name: costs[name] for name in names}
         words = {"zh": f"设置 {setting}", "en": f"setting {setting}"}
         facts = {**other["facts"], "match": "params" if setting.endswith("/params") else "none"}
+        facts["words"] = setting.removesuffix("/params")
         plan["tasks"].append({**other, "setting": setting, "words": words, "facts": facts, "arms": arms, "bar": bar})
     plan["designs"].append("XKV")
     plan["words"]["XKV"] = {"zh": "Q 直接用 x", "en": "Q is x itself"}

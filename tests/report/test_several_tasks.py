@@ -196,7 +196,8 @@ def test_the_command_of_a_study_whose_tasks_have_more_designs(monkeypatch):
     fewer = spec.model_copy(update={"designs": ("QKV",), "settings": ("synonym/fixed",)})
     assert command(register(fewer)) == "qkvlab study own --designs QKV,XXV,uniform --settings synonym/fixed"
     two = json.loads(json.dumps(PLAN))
-    own = make(recipe="own", designs=("QKV", "QQV"), also={"library": ("XXV", "frozen"), "letters": ("XKV",)})
+    own = make(recipe="own", designs=("QKV", "QQV"), also={"library": ("XXV", "frozen"), "sentence": ("XKV",)})
+    two = json.loads(json.dumps(two).replace('"letters"', '"sentence"'))
     for setting in two["tasks"]:  # every design of every task runs in all of its settings
         every = PLAN["tasks"][0]["arms"]["QKV"]
         setting["arms"] = dict.fromkeys((*own.arms(setting["task"]), "uniform"), every)

@@ -121,6 +121,11 @@ class Setting:
         return self.facts.get("match", "none")
 
     @property
+    def unmatched(self) -> dict[str, Any]:
+        """Its registered numbers but for what is made equal: by these, settings with and without it are the same."""
+        return {name: value for name, value in self.facts.items() if name != "match"}
+
+    @property
     def covered(self) -> bool:
         """Whether coverage was measured."""
         return any(math.isfinite(arm.coverage) for arm in self.arms.values())
@@ -152,12 +157,11 @@ class Chapter:
     @property
     def budgets(self) -> list[tuple[Setting, ...]]:
         """Settings that exist with and without equal budgets, side by side, the one without first."""
-        named = {setting.key[1]: setting for setting in self.settings}
-        found: dict[str, list[Setting]] = {}
+        found: dict[Key, list[Setting]] = {}
         for setting in self.settings:
-            base = setting.key[1].removesuffix(f"/{setting.match}")
-            if setting.match != "none" and base in named:
-                found.setdefault(base, [named[base]]).append(setting)
+            plain = next((s for s in self.settings if s.match == "none" and s.unmatched == setting.unmatched), None)
+            if setting.match != "none" and plain is not None:
+                found.setdefault(plain.key, [plain]).append(setting)
         return [tuple(group) for group in found.values()]
 
     @property
