@@ -43,6 +43,13 @@ STYLES: dict[Word, str] = {
 }
 """The colour class of each word; colour never stands without the symbol."""
 
+MATCHES = {
+    "none": Words("原样", "as they are"),
+    "params": Words("参数拉平", "equal parameters"),
+    "flops": Words("算力拉平", "equal FLOPs"),
+}
+"""What is made equal across designs."""
+
 METRICS = {
     "error": Words("错误率", "error rate"),
     "coverage": Words("覆盖率", "coverage"),
@@ -58,6 +65,7 @@ METRICS = {
     "own_2": Words("最看自己的词（第二层）", "words that look most at themselves, layer 2"),
     "own_1_before": Words("最看自己的词（第一层，训练前）", "words that look most at themselves, layer 1, untrained"),
     "own_2_before": Words("最看自己的词（第二层，训练前）", "words that look most at themselves, layer 2, untrained"),
+    "nats": Words("每字符 nat 数", "nats per character"),
 }
 
 FACTS = {
@@ -70,6 +78,30 @@ FACTS = {
     "contents": Words("内容", "contents"),
     "batch": Words("每批", "batch"),
     "steps": Words("训练步数", "training steps"),
+    "hidden": Words("前馈层宽度", "feed-forward width"),
+    "match": Words("拉平", "made equal"),
+    "none": Words("无", "nothing"),
+    "params": Words("参数", "parameters"),
+    "flops": Words("算力", "FLOPs"),
+    "positions": Words("位置", "positions"),
+    "tokens": Words("词元", "tokens"),
+    "nouns": Words("名词", "nouns"),
+    "verbs": Words("动词", "verbs"),
+    "new_verbs": Words("留作考试的动词", "verbs held out"),
+    "sentences": Words("考题（句）", "sentences in the exam"),
+    "text": Words("文本", "text"),
+    "sha256": Words("SHA-256", "SHA-256"),
+    "characters": Words("字符", "characters"),
+    "training_characters": Words("训练用字符", "characters for training"),
+    "held_out_characters": Words("考试用字符", "characters held out"),
+    "classes": Words("字符种类", "kinds of character"),
+    "nats_5gram": Words("五元模型的 nat 数", "nats of the 5-gram"),
+    "grams": Words("最长的 n 元组", "longest n-gram"),
+    "buckets": Words("每种长度的 n 元组向量", "vectors per length of n-gram"),
+    "span": Words("卷积看几个词元", "tokens of the convolution"),
+    "pairs": Words("键值对", "pairs"),
+    "power": Words("间隔的幂", "power of the gaps"),
+    "held_out_sequences": Words("考题（序列）", "sequences in the exam"),
     "held_out": Words("考题（架）", "shelves in the exam"),
     "vectors": Words("向量", "vectors"),
     "cosine": Words("同义词余弦", "cosine of synonyms"),
