@@ -77,7 +77,7 @@ def _changed(
 ) -> Spec:
     fields: dict[str, Any] = base.model_dump() | {name: v for name, v in others.items() if v is not None}
     if designs is not None:
-        fields["designs"] = _list("--designs", designs)
+        fields |= {"designs": _list("--designs", designs), "also": {}}
     if tasks is not None:
         fields["tasks"] = _list("--tasks", tasks)
     if settings is not None:

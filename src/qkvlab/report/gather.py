@@ -43,7 +43,7 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
     return Study(
         registration=findings.registration,
         chapters=tuple(chapters),
-        claims=tuple(told(findings)),
+        claims=tuple(told(findings.answers())),
         origin=origin(findings),
         aside=dict(sorted(reasons.items())),
     )
