@@ -55,10 +55,9 @@ class Decoder(nn.Module):
     def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
         """Whole numbers (b, t) -> logits (b, t, w), or (b, q, w) at the places ``asked`` (b, q)."""
         x = norm(self.embed(tokens))
-        *before, last = self._blocks()
-        for block in before:
-            x = block(x)
-        x = last(x, only=asked)
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x = block(x, only=asked if i == last else None)
         return norm(x) @ self.words.mT / math.sqrt(self.words.shape[-1])
 
     def own(self, tokens: Tensor) -> Tensor:
