@@ -46,6 +46,16 @@ STYLES: dict[Word, str] = {
 METRICS = {
     "error": Words("错误率", "error rate"),
     "coverage": Words("覆盖率", "coverage"),
+    "nats": Words("每个字符的纳特", "nats per character"),
+    "nats_5gram": Words("五元模型的每个字符纳特", "nats per character of the 5-gram"),
+    "own_1": Words("第 1 层里最看自己的行", "rows of layer 1 that look mostly at themselves"),
+    "own_2": Words("第 2 层里最看自己的行", "rows of layer 2 that look mostly at themselves"),
+    "own_1_before": Words(
+        "训练前第 1 层里最看自己的行", "rows of layer 1 that look mostly at themselves before training"
+    ),
+    "own_2_before": Words(
+        "训练前第 2 层里最看自己的行", "rows of layer 2 that look mostly at themselves before training"
+    ),
 }
 
 FACTS = {
@@ -61,6 +71,21 @@ FACTS = {
     "held_out": Words("考题（架）", "shelves in the exam"),
     "vectors": Words("向量", "vectors"),
     "cosine": Words("同义词余弦", "cosine of synonyms"),
+    "text": Words("文本", "text"),
+    "sha256": Words("SHA-256", "SHA-256"),
+    "characters": Words("全文字符数", "characters of the text"),
+    "training_characters": Words("训练字符数", "characters to learn from"),
+    "held_out_characters": Words("考试字符数", "characters held out"),
+    "classes": Words("字符种类（含“其他”）", "classes of characters, “other” included"),
+    "nats_5gram": Words("五元模型的每个字符纳特", "nats per character of the 5-gram"),
+    "hidden": Words("QKV 的前馈宽度", "feed-forward width of QKV"),
+    "match": Words("拉平", "made equal"),
+    "none": Words("无", "nothing"),
+    "params": Words("参数", "parameters"),
+    "flops": Words("计算量", "FLOPs"),
+    "tokens": Words("窗口长度", "tokens in a window"),
+    "grams": Words("直接查表的最长字符串", "longest n-gram looked up"),
+    "buckets": Words("每种长度的表格行数", "rows of each table"),
     "fixed": Words("给定", "given"),
     "learned": Words("可训练", "trained"),
 }
