@@ -33,7 +33,7 @@ def seeds_to_decide(values):
     ("mean", "spread"), [(0.0, 0.0), (0.0, 0.02), (0.01, 0.03), (0.1, 0.05), (-0.2, 0.01), (0.03, 0.02)]
 )
 def test_the_estimate_is_near_what_it_takes(mean, spread):
-    values = np.clip(np.random.default_rng(0).normal(mean, spread, 3000), -LAW.clip, LAW.clip)
+    values = np.clip(np.random.default_rng(0).normal(mean, spread, 200), -LAW.clip, LAW.clip)
     truth = seeds_to_decide(values)
     for read in (9, truth // 2):
         if 0 < read < truth:
