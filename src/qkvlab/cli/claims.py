@@ -1,0 +1,139 @@
+"""``qkvlab claims``: the sentences with their verdicts, and one of them with all that decides it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qkvlab import claims, record
+from qkvlab.claims import RULINGS, SAYS, SIDES, STATES, Evidence, Told, ToldPlace
+from qkvlab.contracts import Words
+
+Lang = Literal["zh", "en"]
+RECIPE = "article"
+_STYLES = {"supported": "bold green", "refuted": "bold red", "depends": "bold yellow", "undecided": "dim"}
+_STATES = {"holds": "green", "fails": "red", "open": "dim", "absent": "dim"}
+_SIGNS = {"yes": ("✓", "green"), "no": ("✗", "red"), "open": ("?", "dim")}
+_NO_RECORD = Words(
+    "还没有带说法裁决的记录；先运行 `qkvlab study --minutes 60`，再看 `qkvlab claims --out qkvlab-runs/article`。",
+    "No record with decided claims is here yet; run `qkvlab study --minutes 60`, then "
+    "`qkvlab claims --out qkvlab-runs/article`.",
+)
+
+
+def show_claims(name: str | None, *, folder: Path | None, lang: Lang, as_json: bool) -> None:
+    """Print all claims, or one.
+
+    Raises:
+        BadInput: there is no such claim.
+        StoreError: there is no study in the folder, or it cannot be read.
+    """
+    only = claims.find(name).id if name is not None else None
+    known = _of_study(folder) if folder is not None else _of_record()
+    told = [each for each in known or claims.told([]) if only in (None, each.id)]
+    note = _NO_RECORD if known is None else None
+    if as_json:
+        rows = [claims.to_row(each) for each in told]
+        print(json.dumps({"claims": rows, "note": vars(note) if note else None}, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    if only is None:
+        _list(console, told, lang)
+    else:
+        _one(console, told[0], lang)
+    if note:
+        console.print(Text(note.of(lang), style="yellow"))
+
+
+def _of_record() -> list[Told] | None:
+    """Return the claims of the shipped record; None where it has none."""
+    rows = (record.recorded(RECIPE) or {}).get("claims")
+    return [claims.from_row(row) for row in rows] if rows else None
+
+
+def _of_study(folder: Path) -> list[Told]:
+    from qkvlab.study.decisions import Findings
+    from qkvlab.study.store import Store
+
+    with Store.read(folder) as store:
+        return claims.told(Findings(store.registration, store.results()).answers())
+
+
+def _list(console: Console, told: list[Told], lang: Lang) -> None:
+    zh = lang == "zh"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("人们说" if zh else "people say", ratio=1)
+    table.add_column("裁决" if zh else "verdict", max_width=30)
+    for each in told:
+        sentence = Text(each.sentence.of(lang)).append(f"\n{each.id}", style="dim")
+        table.add_row(str(each.number), sentence, _verdict(each, lang))
+    console.print(table)
+    console.print(
+        Text("看一条：qkvlab claims 3" if zh else "one of them with its evidence: qkvlab claims 3", style="dim")
+    )
+
+
+def _verdict(each: Told, lang: Lang) -> Text:
+    text = Text(RULINGS[each.verdict].of(lang), style=_STYLES[each.verdict])
+    states = [place.state for place in each.places]
+    counts = [(sign, states.count(state)) for sign, state in (("✓", "holds"), ("✗", "fails"), ("?", "open"))]
+    shown = " ".join(f"{sign}{n}" for sign, n in counts if n)
+    return text.append(f"\n{shown}", style="dim") if shown else text
+
+
+def _one(console: Console, each: Told, lang: Lang) -> None:
+    zh = lang == "zh"
+    console.print(Text(f"{each.number}. {each.sentence.of(lang)}", style="bold"))
+    verdict = Text(RULINGS[each.verdict].of(lang), style=_STYLES[each.verdict])
+    if each.on.of(lang):
+        verdict.append(f"：{each.on.zh}" if zh else f": {each.on.en}")
+    console.print(verdict)
+    _head(console, "面试时这样答" if zh else "How to answer")
+    console.print(Padding(Text(each.answer.of(lang)), (0, 0, 0, 2)))
+    _head(console, "证据" if zh else "Evidence")
+    for place in each.places:
+        _place(console, place, lang)
+    if each.obstacle.of(lang):
+        _head(console, "还差什么" if zh else "What is missing")
+        for line in each.obstacle.of(lang).split("；" if zh else "; "):
+            console.print(Padding(Text(line, style="dim"), (0, 0, 0, 2)))
+    _head(console, "文献" if zh else "Literature")
+    for source in each.literature:
+        side = Text(f"{SIDES[source.side].of(lang)} ", style="bold").append(source.where, style="not bold cyan")
+        console.print(Padding(side.append(f" {source.words.of(lang)}", style="not bold default"), (0, 0, 0, 2)))
+
+
+def _place(console: Console, place: ToldPlace, lang: Lang) -> None:
+    line = Text(f"{STATES[place.state].of(lang)} ", style=_STATES[place.state])
+    console.print(Padding(line.append(place.words.of(lang), style="default"), (0, 0, 0, 2)))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for column in range(5):
+        table.add_column(no_wrap=column != 1)
+    for each in place.evidence:
+        table.add_row(*_row(each, lang))
+    if place.evidence:
+        console.print(Padding(table, (0, 0, 0, 4)))
+
+
+def _row(each: Evidence, lang: Lang) -> tuple[Text, ...]:
+    sign, style = _SIGNS[each.answer.says]
+    return (
+        Text(sign, style=style),
+        Text(each.check.words.of(lang)),
+        Text(claims.quantity(each.check, each.answer.estimate)),
+        Text(claims.span(each.check, each.answer), style="dim"),
+        Text(f"{SAYS[each.answer.says].of(lang)}: {claims.threshold(each.check)}, n={each.answer.n}", style="dim"),
+    )
+
+
+def _head(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold underline"))
