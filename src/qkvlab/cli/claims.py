@@ -14,6 +14,7 @@ from rich.text import Text
 
 from qkvlab import claims, record
 from qkvlab.claims import RULINGS, SAYS, SIDES, STATES, Evidence, Told, ToldPlace
+from qkvlab.cli.folding import folded
 from qkvlab.contracts import Words
 
 Lang = Literal["zh", "en"]
@@ -71,9 +72,10 @@ def _list(console: Console, told: list[Told], lang: Lang) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("人们说" if zh else "people say", ratio=1)
-    table.add_column("裁决" if zh else "verdict", max_width=30)
+    table.add_column("裁决" if zh else "verdict", no_wrap=True)
     for each in told:
-        sentence = Text(each.sentence.of(lang)).append(f"\n{each.id}", style="dim")
+        said = each.sentence.of(lang)
+        sentence = Text(folded(said, console.width - 18) if zh else said).append(f"\n{each.id}", style="dim")
         table.add_row(str(each.number), sentence, _verdict(each, lang))
     console.print(table)
     console.print(
@@ -91,32 +93,37 @@ def _verdict(each: Told, lang: Lang) -> Text:
 
 def _one(console: Console, each: Told, lang: Lang) -> None:
     zh = lang == "zh"
-    console.print(Text(f"{each.number}. {each.sentence.of(lang)}", style="bold"))
+    _indented(console, f"{each.number}. {each.sentence.of(lang)}", lang, by=0, style="bold")
     verdict = Text(RULINGS[each.verdict].of(lang), style=_STYLES[each.verdict])
     if each.on.of(lang):
         verdict.append(f"：{each.on.zh}" if zh else f": {each.on.en}")
     console.print(verdict)
     _head(console, "面试时这样答" if zh else "How to answer")
-    console.print(Padding(Text(each.answer.of(lang)), (0, 0, 0, 2)))
+    _indented(console, each.answer.of(lang), lang)
     _head(console, "证据" if zh else "Evidence")
     for place in each.places:
         _place(console, place, lang)
-    if each.obstacle.of(lang):
+    missing = [(place.words, e.obstacle) for place in each.places for e in place.evidence if e.answer.says == "open"]
+    if missing:
         _head(console, "还差什么" if zh else "What is missing")
-        for line in each.obstacle.of(lang).split("；" if zh else "; "):
-            console.print(Padding(Text(line, style="dim"), (0, 0, 0, 2)))
+    for where, obstacle in dict.fromkeys(missing):
+        _indented(console, f"{where.zh}：{obstacle.zh}" if zh else f"{where.en}: {obstacle.en}", lang, style="dim")
     _head(console, "文献" if zh else "Literature")
     for source in each.literature:
-        side = Text(f"{SIDES[source.side].of(lang)} ", style="bold").append(source.where, style="not bold cyan")
-        console.print(Padding(side.append(f" {source.words.of(lang)}", style="not bold default"), (0, 0, 0, 2)))
+        side = Text(f"  {SIDES[source.side].of(lang)} ", style="bold").append(source.where, style="not bold cyan")
+        console.print(side)
+        _indented(console, source.words.of(lang), lang, by=4)
 
 
 def _place(console: Console, place: ToldPlace, lang: Lang) -> None:
-    line = Text(f"{STATES[place.state].of(lang)} ", style=_STATES[place.state])
-    console.print(Padding(line.append(place.words.of(lang), style="default"), (0, 0, 0, 2)))
+    line = Text(f"  {place.words.of(lang)}  ").append(STATES[place.state].of(lang), style=_STATES[place.state])
+    console.print(line)
     table = Table.grid(padding=(0, 2, 0, 0))
-    for column in range(5):
-        table.add_column(no_wrap=column != 1)
+    table.add_column(no_wrap=True)
+    table.add_column(width=max(20, console.width - 54))
+    table.add_column(no_wrap=True, width=6, justify="right")
+    table.add_column(no_wrap=True, width=16)
+    table.add_column(no_wrap=True)
     for each in place.evidence:
         table.add_row(*_row(each, lang))
     if place.evidence:
@@ -130,8 +137,14 @@ def _row(each: Evidence, lang: Lang) -> tuple[Text, ...]:
         Text(each.check.words.of(lang)),
         Text(claims.quantity(each.check, each.answer.estimate)),
         Text(claims.span(each.check, each.answer), style="dim"),
-        Text(f"{SAYS[each.answer.says].of(lang)}: {claims.threshold(each.check)}, n={each.answer.n}", style="dim"),
+        Text(f"{claims.threshold(each.check)} {SAYS[each.answer.says].of(lang)}", style=style)
+        + Text(f" n={each.answer.n}", style="dim"),
     )
+
+
+def _indented(console: Console, text: str, lang: Lang, by: int = 2, style: str = "") -> None:
+    shown = folded(text, console.width - by) if lang == "zh" else text
+    console.print(Padding(Text(shown, style=style), (0, 0, 0, by)))
 
 
 def _head(console: Console, text: str) -> None:
