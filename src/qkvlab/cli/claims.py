@@ -38,7 +38,8 @@ def show_claims(name: str | None, *, folder: Path | None, lang: Lang, as_json: b
     """
     only = claims.find(name).id if name is not None else None
     known = _of_study(folder) if folder is not None else _of_record()
-    told = [each for each in known or claims.told([]) if only in (None, each.id)]
+    untried = [claims.tell(claim, {}) for claim in claims.catalogue().values()]
+    told = [each for each in known or untried if only in (None, each.id)]
     note = _NO_RECORD if known is None else None
     if as_json:
         rows = [claims.to_row(each) for each in told]
@@ -64,7 +65,7 @@ def _of_study(folder: Path) -> list[Told]:
     from qkvlab.study.store import Store
 
     with Store.read(folder) as store:
-        return claims.told(Findings(store.registration, store.results()).answers())
+        return claims.told(Findings(store.registration, store.results()))
 
 
 def _list(console: Console, told: list[Told], lang: Lang) -> None:
