@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 from qkvlab.claims.check import BASELINE, FLOOR, Check, Key, Term, difference
+from qkvlab.claims.names import METRICS, SETTINGS
+from qkvlab.claims.recorded import BENCHMARK
 from qkvlab.contracts import Words
-
-METRICS = {
-    "error": Words("错误率", "error"),
-    "error_new_verbs": Words("生动词上的错误率", "error on held-out verbs"),
-    "nats": Words("每字损失（nat）", "nats per character"),
-    "coverage": Words("四本该看的书里看到的比例", "share of the four relevant books that are seen"),
-    "swap": Words("交换两个名词的 K 后答案跟着交换的比例", "answers exchanged when the keys of the two nouns are"),
-    "k_role": Words("从 K 读出角色的正确率", "accuracy of reading the role from K"),
-    "v_role": Words("从 V 读出角色的正确率", "accuracy of reading the role from V"),
-    "k_word": Words("从 K 读出是哪个词的正确率", "accuracy of reading the word from K"),
-    "v_word": Words("从 V 读出是哪个词的正确率", "accuracy of reading the word from V"),
-    "own_1": Words("第一层最看自己的词的比例", "tokens that look most at themselves, layer 1"),
-    "own_2": Words("第二层最看自己的词的比例", "tokens that look most at themselves, layer 2"),
-    "own_1_before": Words(
-        "训练前第一层最看自己的词的比例", "tokens that look most at themselves, layer 1, before training"
-    ),
-}
 
 
 def loses(id: str, key: Key, design: str, than: str = BASELINE, metric: str = "error", by: float = 1) -> Check:
@@ -72,9 +57,10 @@ def share(id: str, key: Key, design: str, metric: str, threshold: float = 0.5, *
 def more(id: str, key: Key, one: tuple[str, str], other: tuple[str, str], by: float = 0.05) -> Check:
     """Ask whether one (design, metric), a share in [0, 1], exceeds another by more than ``by``."""
     left, right = METRICS[one[1]], METRICS[other[1]]
+    words = Words(f"{one[0]}：{left.zh} − {right.zh}", f"{one[0]}: {left.en} − {right.en}")
     return Check(
         id=id,
-        words=Words(f"{one[0]} {left.zh} − {other[0]} {right.zh}", f"{left.en} ({one[0]}) − {right.en} ({other[0]})"),
+        words=_minus(one[1], one[0], other[0]) if left == right else words,
         terms=(Term(1.0, *key, *one), Term(-1.0, *key, *other)),
         threshold=by,
         clip=4 * by,
@@ -101,10 +87,24 @@ def across(id: str, design: str, here: Key, there: Key, metric: str = "error") -
     return Check(
         id=id,
         words=Words(
-            f"{design} {METRICS[metric].zh}：{here[1]} − {there[1]}",
-            f"{METRICS[metric].en} of {design}: {here[1]} − {there[1]}",
+            f"{design} {METRICS[metric].zh}：{SETTINGS[here[1]].zh} − {SETTINGS[there[1]].zh}",
+            f"{METRICS[metric].en} of {design}: {SETTINGS[here[1]].en} − {SETTINGS[there[1]].en}",
         ),
         terms=(Term(1.0, *here, design, metric), Term(-1.0, *there, design, metric)),
+    )
+
+
+def faster(id: str, benchmark: str, what: str) -> Check:
+    """Ask whether recorded ratios of times, narrow by full, are below 1 on average."""
+    return Check(
+        id=id,
+        words=METRICS["ratios"],
+        terms=(Term(1.0, BENCHMARK, benchmark, what, "ratios"),),
+        asks="below",
+        threshold=1.0,
+        centre=1.0,
+        clip=1.0,
+        in_deltas=False,
     )
 
 

@@ -98,7 +98,8 @@ class Check:
 
     def row(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return asdict(self)
+        row = asdict(self)
+        return {**row, "terms": list(row["terms"]), "of": list(row["of"]), "floor": self.floor and list(self.floor)}
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Self:

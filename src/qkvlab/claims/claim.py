@@ -35,8 +35,8 @@ class Place:
         id: unique in its claim.
         words: where, in a few words.
         checks: what decides.
-        holds: what is said if it holds; ``{check.gap}``, ``{check.first}`` ... become numbers, see `telling`.
-        fails: what is said if it fails.
+        holds: what follows if it holds; the numbers are added when it is told.
+        fails: what follows if it fails.
     """
 
     id: str

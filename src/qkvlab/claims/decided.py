@@ -1,16 +1,17 @@
-"""Every claim of a study, told from its runs."""
+"""From what a study knows to the answers of its checks, and from those to every claim."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from qkvlab.claims.answer import Answer, answer
 from qkvlab.claims.catalogue import catalogue
 from qkvlab.claims.check import Check, Key
-from qkvlab.claims.registered import Registered, registered
+from qkvlab.claims.recorded import is_recorded, recorded
+from qkvlab.claims.registered import Registered
 from qkvlab.claims.telling import Evidence, Told, tell
 from qkvlab.evidence import Outcome, Rule
 
@@ -36,26 +37,36 @@ class Known(Protocol):
         ...
 
 
-def answered(known: Known) -> list[tuple[Registered, Answer]]:
-    """Answer every registered check."""
-    return [(asked, _answer(known, asked.check)) for asked in registered(known.registration)]
+class Answered(Protocol):
+    """A study whose registered checks are answered."""
+
+    def answers(self) -> Iterable[tuple[Registered, Answer]]:
+        """Return every registered check with its answer so far."""
+        ...
 
 
-def told(known: Known) -> list[Told]:
+def answered(known: Known, check: Check) -> Answer:
+    """Answer a registered check from what is known."""
+    registration = known.registration
+    deltas = {(s["task"], s["setting"]): s["delta"] for s in registration["tasks"]}
+    # delta and gate serve the floor alone; a check without one never reads them
+    delta = deltas[check.floor] if check.floor else 1.0
+    rule = Rule(delta=delta, alpha=registration["claims"]["alpha_each"], bets=tuple(registration["bets"]))
+    arms = {arm for arm in check.arms() if not is_recorded(arm[0])}
+
+    def runs(key: Key, design: str, metric: str) -> Sequence[Outcome] | None:
+        return recorded(key[1], metric) if is_recorded(key) else known.values(key, design, metric)
+
+    found = answer(check, runs, rule, barred=any(known.barred(key) for key, _ in arms))
+    if found.more is None or not arms:
+        return found
+    seconds = math.fsum(known.seconds(*arm) for arm in arms)
+    return found if math.isnan(seconds) else replace(found, minutes=found.more * seconds / 60)
+
+
+def told(study: Answered) -> list[Told]:
     """Tell every claim of this version of the package from a study's registered checks."""
     found: dict[str, dict[tuple[str, str], Evidence]] = {name: {} for name in catalogue()}
-    for asked, said in answered(known):
-        found.setdefault(asked.claim, {})[asked.place, asked.check.id] = Evidence(asked.check, said)
+    for asked, said in study.answers():
+        found[asked.claim][asked.place, asked.check.id] = Evidence(asked.check, said)
     return [tell(claim, found[claim.id]) for claim in catalogue().values()]
-
-
-def _answer(known: Known, check: Check) -> Answer:
-    registration = known.registration
-    first = check.terms[0].key
-    delta = next(s["delta"] for s in registration["tasks"] if (s["task"], s["setting"]) == first)
-    rule = Rule(delta=delta, alpha=registration["claims"]["alpha_each"], bets=tuple(registration["bets"]))
-    found = answer(check, known.values, rule, barred=any(known.barred(key) for key, _ in check.arms()))
-    if found.more is None:
-        return found
-    seconds = math.fsum(known.seconds(key, design) for key, design in check.arms())
-    return found if math.isnan(seconds) else replace(found, minutes=found.more * seconds / 60)

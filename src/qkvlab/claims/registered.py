@@ -1,4 +1,4 @@
-"""Which checks a study registers: those of every place whose settings and designs it has, at one shared alpha."""
+"""Which checks a study registers: those of the places whose settings and designs it has, at one shared alpha."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qkvlab.claims.catalogue import catalogue
-from qkvlab.claims.check import Check
-from qkvlab.claims.claim import Claim
+from qkvlab.claims.check import Check, Key
+from qkvlab.claims.claim import Claim, Place
+from qkvlab.claims.recorded import is_recorded
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ def register(
 ) -> dict[str, Any]:
     """Write the checks of a study down as plain JSON data.
 
-    A place is registered whole or not at all: half of its checks would decide nothing and spend error rate.
+    A place is registered whole or not at all, and so is a claim of which the study has less than half of the places:
+    too little to say anything of the sentence would only spend error rate.
 
     Args:
         settings: the registered settings: task, setting, delta and arms of each.
@@ -36,10 +38,9 @@ def register(
     arms = {((row["task"], row["setting"]), name) for row in settings for name in row["arms"]}
     rows = [
         # words are no part of a promise: they may be mended while a study runs
-        {"claim": claim.id, "place": place.id, **_without("words", check.at(deltas[check.terms[0].key]).row())}
+        {"claim": claim.id, "place": place.id, **_without("words", check.at(deltas.get(check.terms[0].key, 1)).row())}
         for claim in (catalogue().values() if claims is None else claims)
-        for place in claim.places
-        if all(check.arms() <= arms for check in place.checks)
+        for place in _within(claim, arms)
         for check in place.checks
     ]
     return {"alpha": alpha, "alpha_each": alpha / max(1, len(rows)), "checks": rows}
@@ -61,6 +62,13 @@ def registered(registration: Mapping[str, Any]) -> list[Registered]:
             asked = _without("place", _without("claim", row))
             found.append(Registered(*name[:2], Check.read({**asked, "words": vars(words[name])})))
     return found
+
+
+def _within(claim: Claim, arms: set[tuple[Key, str]]) -> list[Place]:
+    """Return the places that a study with these arms can decide; none if they are fewer than half of the claim's."""
+    needed = {place.id: {arm for check in place.checks for arm in check.arms()} for place in claim.places}
+    found = [place for place in claim.places if all(arm in arms or is_recorded(arm[0]) for arm in needed[place.id])]
+    return found if 2 * len(found) >= len(claim.places) else []
 
 
 def _without(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Literal
 from qkvlab.claims.answer import Answer
 from qkvlab.claims.check import Check
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.wording import OPENINGS, NumbersOf, obstacle_words
+from qkvlab.claims.wording import OPENINGS, legend, obstacle_words, values
 from qkvlab.contracts import Words
 
 State = Literal["holds", "fails", "open", "absent"]
@@ -120,23 +120,57 @@ def _place(place: Place, found: Mapping[tuple[str, str], Evidence]) -> ToldPlace
     evidence = tuple(found[place.id, check.id] for check in place.checks)
     says = {each.answer.says for each in evidence}
     state: State = "fails" if "no" in says else "open" if "open" in says else "holds"
-    text = {"holds": place.holds, "fails": place.fails}.get(state, Words("", ""))
-    numbers = {each.check.id: NumbersOf(each.check, each.answer) for each in evidence}
-    return ToldPlace(
-        place.id, place.words, state, evidence, Words(text.zh.format(**numbers), text.en.format(**numbers))
-    )
+    return ToldPlace(place.id, place.words, state, evidence, _text(place, state, evidence))
 
 
-def _answer(claim: Claim, verdict: Ruling, places: Sequence[ToldPlace]) -> Words:
-    opening = OPENINGS[verdict]
-    told = [place.text for place in places if place.state in ("holds", "fails")]
-    still = [place.words for place in places if place.state == "open"]
-    if still:
-        named = Words("、".join(w.zh for w in still), "; ".join(w.en for w in still))
-        told.append(Words(f"还没有定论的：{named.zh}。", f"Still open: {named.en}."))
-    zh = [opening.zh.format(axis=claim.axis.zh), *(w.zh for w in told), claim.why.zh]
-    en = [opening.en.format(axis=claim.axis.en), *(w.en for w in told), claim.why.en]
+def _text(place: Place, state: State, evidence: Sequence[Evidence]) -> Words:
+    follows = _follows(place, state)
+    if follows is None:
+        return Words("", "")
+    pairs = [(legend(each.check), values(each.check, each.answer)) for each in evidence]
+    zh = "；".join(f"{what.zh}：{numbers.zh}" for what, numbers in pairs)
+    en = "; ".join(f"{what.en}: {numbers.en}" for what, numbers in pairs)
+    return Words(f"{place.words.zh}：{follows.zh}（{zh}）。", f"{_sentence(place.words.en)}: {follows.en} ({en}).")
+
+
+def _follows(place: Place, state: State) -> Words | None:
+    return place.holds if state == "holds" else place.fails if state == "fails" else None
+
+
+def _answer(claim: Claim, verdict: Ruling, told: Sequence[ToldPlace]) -> Words:
+    """Compose the interview answer: the ruling, the reason, and what was found, grouped by what follows from it."""
+    groups: dict[tuple[Words, tuple[Words, ...]], list[ToldPlace]] = {}
+    for place, found in zip(claim.places, told, strict=True):
+        follows = _follows(place, found.state)
+        if follows is not None:
+            legends = tuple(dict.fromkeys(legend(each.check) for each in found.evidence))
+            groups.setdefault((follows, legends), []).append(found)
+    zh = [OPENINGS[verdict].zh.format(axis=claim.axis.zh), claim.why.zh]
+    en = [OPENINGS[verdict].en.format(axis=claim.axis.en), claim.why.en]
+    for (follows, legends), places in groups.items():
+        zh.append(f"{follows.zh}（{'；'.join(w.zh for w in legends)}）：{'；'.join(_cited(p).zh for p in places)}。")
+        en.append(
+            f"{_sentence(follows.en)} ({'; '.join(w.en for w in legends)}): {'; '.join(_cited(p).en for p in places)}."
+        )
+    for state, opening in (
+        ("open", Words("还没有定论", "Still open")),
+        ("absent", Words("这里没有试", "Not tried here")),
+    ):
+        named = [place.words for place in told if place.state == state]
+        if named and len(named) < len(told):
+            zh.append(f"{opening.zh}：{'；'.join(w.zh for w in named)}。")
+            en.append(f"{opening.en}: {'; '.join(w.en for w in named)}.")
     return Words("".join(zh), " ".join(en))
+
+
+def _cited(place: ToldPlace) -> Words:
+    numbers = [values(each.check, each.answer) for each in place.evidence]
+    zh, en = "，".join(n.zh for n in numbers), ", ".join(n.en for n in numbers)
+    return Words(f"{place.words.zh} {zh}", f"{place.words.en} {en}")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _obstacles(places: Sequence[ToldPlace]) -> Words:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from qkvlab.claims.answer import Answer, Obstacle
-from qkvlab.claims.check import Check
+from qkvlab.claims.check import Check, Term
+from qkvlab.claims.names import METRICS, NAMES, SETTINGS
 from qkvlab.contracts import Words
 
 RULINGS = {
@@ -57,31 +57,35 @@ def obstacle_words(answer: Answer) -> Words:
     return Words(f"{why.zh}，{zh}", f"{why.en}; {en}")
 
 
-@dataclass(frozen=True)
-class NumbersOf:
-    """The numbers of an answer as texts, for ``str.format``: ``{check.first}``, ``{check.gap}``, ``{check.part}``."""
+def legend(check: Check) -> Words:
+    """Say what the numbers of `values` are."""
+    names = [_name(check, term) for term in check.terms]
+    if check.of:
+        return Words(f"{names[0].zh}丢掉的占注意力的收益", f"part of attention's gain lost, {names[0].en}")
+    zh, en = " 对 ".join(name.zh for name in names), " against ".join(name.en for name in names)
+    if len({term.metric for term in check.terms}) > 1:
+        return Words(zh, en)
+    metric = METRICS[check.terms[0].metric]
+    return Words(f"{metric.zh}，{zh}", f"{metric.en}, {en}")
 
-    check: Check
-    answer: Answer
 
-    @property
-    def first(self) -> str:
-        """The first term's own mean."""
-        return self._level(0)
+def values(check: Check, answer: Answer) -> Words:
+    """Write the mean of every term, or a part with its interval."""
+    if check.of:
+        text = f"{quantity(check, answer.estimate)} {span(check, answer)}"
+        return Words(text, text)
+    levels = answer.levels or (math.nan,) * len(check.terms)
+    texts = [level(term.metric, value) for term, value in zip(check.terms, levels, strict=True)]
+    return Words(" 对 ".join(texts), " against ".join(texts))
 
-    @property
-    def second(self) -> str:
-        """The second term's own mean."""
-        return self._level(1)
 
-    @property
-    def gap(self) -> str:
-        """The estimate with its interval."""
-        return f"{quantity(self.check, self.answer.estimate)} {span(self.check, self.answer)}"
-
-    def _level(self, i: int) -> str:
-        levels = self.answer.levels
-        return level(self.check.terms[i].metric, levels[i] if i < len(levels) else math.nan)
+def _name(check: Check, term: Term) -> Words:
+    """Name a term by what tells it from the others: the metric, the setting or the design."""
+    if any(other.metric != term.metric for other in check.terms):
+        return METRICS[term.metric]
+    if any(other.key != term.key for other in check.terms):
+        return SETTINGS[term.setting]
+    return NAMES[term.design]
 
 
 def level(metric: str, value: float) -> str:

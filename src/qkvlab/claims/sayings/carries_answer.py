@@ -2,7 +2,6 @@
 
 from qkvlab.claims.asking import share
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 _FOLLOWS = (
@@ -15,7 +14,7 @@ def _swapped(id: str, words: Words, setting: str, design: str) -> Place:
     key = ("sentence", setting)
     # equal attention ignores keys: if its answers followed them too, the test would measure something else
     checks = (share("swap", key, design, "swap"), share("control", key, "uniform", "swap", below=True))
-    return place(id, words, checks, *_FOLLOWS)
+    return Place(id, words, checks, *_FOLLOWS)
 
 
 CLAIM = Claim(

@@ -2,12 +2,11 @@
 
 from qkvlab.claims.asking import loses
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 
 def _learnt(id: str, words: Words, key: tuple[str, str], metric: str = "error") -> Place:
-    return place(
+    return Place(
         id,
         words,
         (loses("cost", key, "frozen", metric=metric),),
@@ -48,8 +47,8 @@ CLAIM = Claim(
             "for",
             "arXiv 2502.10927",
             Words(
-                "没训练的头没有方向也没有对称性（约 1/d），训练后才有",
-                "untrained heads have neither direction nor symmetry (about 1/d); training brings them",
+                "没训练的头几乎不对称（约 1/d），编码器训练后才偏对称",
+                "untrained heads are hardly symmetric (about 1/d); those of encoders become so by training",
             ),
         ),
         Source(

@@ -2,12 +2,11 @@
 
 from qkvlab.claims.asking import loses
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 
 def _lost(id: str, words: Words, key: tuple[str, str], *names: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         tuple(loses(name.lower(), key, name) for name in names),
@@ -98,16 +97,16 @@ CLAIM = Claim(
             "Courtois et al. (ACL Findings 2024)",
             Words(
                 "对称的 BERT（Q·Qᵀ）和成对形式 Q·M·Qᵀ 在 GLUE 上可以训练和比较，参数少 5–6%",
-                "BERT with symmetric scores (Q Q^T) or pairwise ones (Q M Q^T) was trained and judged on GLUE, with 5 to 6 % "
-                "fewer parameters",
+                "BERT with symmetric scores (Q Q^T) or pairwise ones (Q M Q^T) was trained and judged on GLUE, "
+                "with 5 to 6 % fewer parameters",
             ),
         ),
     ),
     why=Words(
         "原因：对称意味着 s(a,b)=s(b,a)；一圈里要“下一个总比上一个得分高”，绕一圈就要求分数一路涨回自己，不可能。"
         "不成圈时，键的长短就能排出先后；位置或上一层也能让提问的 x 和被问的 x 不同。",
-        "Why: symmetric means s(a,b) = s(b,a); on a ring “the next scores above the previous” would have to rise all the "
-        "way round to itself. Without a ring the lengths of keys can order words, and positions or a layer before make "
-        "the asking x differ from the asked.",
+        "Why: symmetric means s(a,b) = s(b,a); on a ring “the next scores above the previous” would have to rise all "
+        "the way round to itself. Without a ring the lengths of keys can order words, and positions or a layer before "
+        "make the asking x differ from the asked.",
     ),
 )

@@ -2,12 +2,11 @@
 
 from qkvlab.claims.asking import keeps
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 
 def _dropped(id: str, words: Words, key: tuple[str, str], metric: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         (keeps("query", key, "XKV", metric=metric), keeps("key", key, "QXV", metric=metric)),
@@ -61,7 +60,7 @@ CLAIM = Claim(
     why=Words(
         "原因：单头时得分只用到乘积 W_Q·W_Kᵀ，一个满秩矩阵就能代替；多头时每头只剩 x 的一段，表达力才真的变少，"
         "前后的层可以补一部分。",
-        "Why: with one head the score needs only the product of W_Q and W_K, which one full matrix can be; with several "
+        "Why: with one head the score needs only the product of W_Q and W_K, which one full matrix can be; of several "
         "heads each keeps only a slice of x, and layers around it can make up for part of that.",
     ),
 )

@@ -1,8 +1,7 @@
 """People say: with one matrix for Q and K a word finds only itself, never its synonyms."""
 
 from qkvlab.claims.asking import finds_nothing, loses
-from qkvlab.claims.claim import Claim, Source
-from qkvlab.claims.places import place
+from qkvlab.claims.claim import Claim, Place, Source
 from qkvlab.contracts import Words
 
 _WORSE = (Words("共享更差", "sharing is worse"), Words("共享不差", "sharing is no worse"))
@@ -24,28 +23,28 @@ CLAIM = Claim(
         "whether “cannot” or “worse” is meant, whether the vectors are trained and whether training showed the pair",
     ),
     places=(
-        place(
+        Place(
             "cannot",
             Words("“根本找不到”", "“cannot at all”"),
             (finds_nothing("gain", ("library", "synonym/fixed"), "QQV"),),
             Words("和均匀注意力一样，真的找不到", "no better than equal attention, so it is true"),
             Words("远比均匀注意力强，这话不对", "better than equal attention, so it is wrong"),
         ),
-        place("given", Words("给定的词向量", "given vectors"), _cost("synonym/fixed"), *_WORSE),
-        place("trained", Words("可训练的词向量", "trained vectors"), _cost("synonym/learned"), *_WORSE),
-        place(
+        Place("given", Words("给定的词向量", "given vectors"), _cost("synonym/fixed"), *_WORSE),
+        Place("trained", Words("可训练的词向量", "trained vectors"), _cost("synonym/learned"), *_WORSE),
+        Place(
             "narrow",
             Words("比词数还窄的向量", "vectors narrower than the words are many"),
             _cost("synonym/fixed/d64"),
             *_WORSE,
         ),
-        place(
+        Place(
             "unseen-given",
             Words("没见过的同义词、给定向量", "unseen pairs, given vectors"),
             _cost("unseen-synonym/fixed"),
             *_WORSE,
         ),
-        place(
+        Place(
             "unseen-trained",
             Words("没见过的同义词、可训练向量", "unseen pairs, trained vectors"),
             _cost("unseen-synonym/learned"),
@@ -66,7 +65,7 @@ CLAIM = Claim(
             "Reformer (2020)",
             Words(
                 "Q=K（键取单位长度、不看自己）“不比分开差”；三次训练的复现没能证实",
-                "Q=K (unit-length keys, no look at oneself) is no worse; a replication with 3 runs could not confirm it",
+                "Q=K (unit-length keys, no look at oneself) is no worse; a replication of 3 runs could not confirm it",
             ),
         ),
         Source(

@@ -1,8 +1,7 @@
 """People say: with x itself as Q and K only the very same word is found, no synonym and nothing related."""
 
 from qkvlab.claims.asking import across, finds_nothing, keeps, loses, more
-from qkvlab.claims.claim import Claim, Source
-from qkvlab.claims.places import place
+from qkvlab.claims.claim import Claim, Place, Source
 from qkvlab.contracts import Words
 
 GIVEN = ("library", "synonym/fixed")
@@ -23,31 +22,40 @@ CLAIM = Claim(
         "whether the vectors are trained and how near x already places synonyms",
     ),
     places=(
-        place(
+        Place(
             "same-word",
             Words("原词", "the very word"),
             (keeps("cost", ("library", "same-word/fixed"), "XXV"),),
             Words("不用矩阵也找得到", "found without a matrix"),
             Words("连原词也找得更差", "even this is found less well"),
         ),
-        place(
+        Place(
             "given",
-            Words("给定且互不相关的词向量", "given, unrelated vectors"),
-            (
-                loses("cost", GIVEN, "XXV"),
-                loses("related", ("library", "related/fixed"), "XXV"),
-                more("seen", GIVEN, ("QKV", "coverage"), ("XXV", "coverage")),
-            ),
+            Words("同义词，给定且互不相关的向量", "synonyms, given and unrelated vectors"),
+            (loses("cost", GIVEN, "XXV"),),
             *_LOSES,
         ),
-        place(
+        Place(
+            "related",
+            Words("相关词，给定且互不相关的向量", "related words, given and unrelated vectors"),
+            (loses("cost", ("library", "related/fixed"), "XXV"),),
+            *_LOSES,
+        ),
+        Place(
+            "coverage",
+            Words("四本该看的书里看到几本，给定向量", "how many of four relevant books are seen, given vectors"),
+            (more("seen", GIVEN, ("QKV", "coverage"), ("XXV", "coverage")),),
+            Words("看到的更少", "fewer are seen"),
+            Words("看到的不少", "no fewer are seen"),
+        ),
+        Place(
             "nothing",
             Words("“根本找不到”", "“nothing at all”"),
             (finds_nothing("gain", GIVEN, "XXV"),),
             Words("和均匀注意力一样", "no better than equal attention"),
             Words("还是比均匀注意力强", "still better than equal attention"),
         ),
-        place(
+        Place(
             "nearer",
             Words("x 里同义词挨得越近找得越好", "the nearer x places synonyms, the better they are found"),
             (
@@ -57,13 +65,16 @@ CLAIM = Claim(
             Words("找到的正是 x 已经放在一起的", "what is found is what x already places together"),
             Words("挨得近并没有帮多少", "nearness helps little"),
         ),
-        place(
+        Place(
             "trained",
-            Words("可训练的词向量", "trained vectors"),
-            (
-                loses("cost", ("library", "synonym/learned"), "XXV"),
-                loses("related", ("library", "related/learned"), "XXV"),
-            ),
+            Words("同义词，可训练的向量", "synonyms, trained vectors"),
+            (loses("cost", ("library", "synonym/learned"), "XXV"),),
+            *_LOSES,
+        ),
+        Place(
+            "related-trained",
+            Words("相关词，可训练的向量", "related words, trained vectors"),
+            (loses("cost", ("library", "related/learned"), "XXV"),),
             *_LOSES,
         ),
     ),
@@ -87,7 +98,7 @@ CLAIM = Claim(
     ),
     why=Words(
         "原因：x·x 只看两个向量本来有多近；没有矩阵可学，就只能靠训练词向量把该找的词挪到一起。",
-        "Why: x·x only sees how near two vectors already are; without a matrix to learn, the vectors themselves must be "
-        "trained until they lie together.",
+        "Why: x·x only sees how near two vectors already are; without a matrix to learn, the vectors themselves must "
+        "be trained until they lie together.",
     ),
 )

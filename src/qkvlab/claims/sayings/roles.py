@@ -2,12 +2,11 @@
 
 from qkvlab.claims.asking import more
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 
 def _role(id: str, words: Words, setting: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         (more("gap", ("sentence", setting), ("QKV", "k_role"), ("QKV", "v_role")),),
@@ -17,7 +16,7 @@ def _role(id: str, words: Words, setting: str) -> Place:
 
 
 def _word(id: str, words: Words, setting: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         (more("gap", ("sentence", setting), ("QKV", "v_word"), ("QKV", "k_word")),),

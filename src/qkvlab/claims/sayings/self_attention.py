@@ -2,8 +2,7 @@
 
 from qkvlab.claims.asking import loses, more, share
 from qkvlab.claims.check import Check
-from qkvlab.claims.claim import Claim, Source
-from qkvlab.claims.places import place
+from qkvlab.claims.claim import Claim, Place, Source
 from qkvlab.contracts import Words
 
 ONE = ("sentence", "one-layer/positions")
@@ -31,40 +30,41 @@ CLAIM = Claim(
         "whether training has happened, the task, the layer, and whether “looks” or “harms” is meant",
     ),
     places=(
-        place("before", Words("训练前", "before training"), _own(ONE, "own_1_before", "QQV", "XXV"), *_MOST),
-        place(
+        Place("before", Words("训练前", "before training"), _own(ONE, "own_1_before", "QQV", "XXV"), *_MOST),
+        Place(
             "one",
             Words("一层读句子，Q、K 同一矩阵", "sentences, one layer, one matrix"),
             _own(ONE, "own_1", "QQV"),
             *_MOST,
         ),
-        place(
+        Place(
             "one-raw",
             Words("一层读句子，Q、K 就是 x", "sentences, one layer, x itself"),
             _own(ONE, "own_1", "XXV"),
             *_MOST,
         ),
-        place(
+        Place(
             "two-first",
             Words("两层读句子，第一层", "sentences, first of two layers"),
             _own(TWO, "own_1", "QQV"),
             *_MOST,
         ),
-        place(
+        Place(
             "two-second",
             Words("两层读句子，第二层", "sentences, second of two layers"),
             _own(TWO, "own_2", "QQV"),
             *_MOST,
         ),
-        place("text", Words("真实文本，第一层", "real text, first layer"), _own(TEXT, "own_1", "QQV"), *_MOST),
-        place(
+        Place("text", Words("真实文本，第一层", "real text, first layer"), _own(TEXT, "own_1", "QQV"), *_MOST),
+        Place("text-second", Words("真实文本，第二层", "real text, second layer"), _own(TEXT, "own_2", "QQV"), *_MOST),
+        Place(
             "more",
             Words("和分开相比", "against separate matrices"),
             (more("more", ONE, ("QQV", "own_1"), ("QKV", "own_1")),),
             Words("共享让词更看自己", "sharing makes words look more at themselves"),
             Words("共享没有让词更看自己", "sharing does not"),
         ),
-        place(
+        Place(
             "harm",
             Words("禁止看自己之后", "once the look at oneself is forbidden"),
             (loses("harm", ONE, "QQV", than="QQV/noself"),),
@@ -91,7 +91,8 @@ CLAIM = Claim(
         ),
     ),
     why=Words(
-        "原因：共享时一个词对自己的得分是 |k|²，平均最大，所以一开始偏向自己；但训练可以拉长别的词的键，softmax 也不只看最大的一个。",
+        "原因：共享时一个词对自己的得分是 |k|²，平均最大，所以一开始偏向自己；但训练可以拉长别的词的键，"
+        "softmax 也不只看最大的一个。",
         "Why: a shared matrix gives a word the score |k|² with itself, the largest on average, so training starts from "
         "there; but it can lengthen the keys of others, and a softmax is more than its largest weight.",
     ),

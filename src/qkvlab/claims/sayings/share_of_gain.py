@@ -2,7 +2,6 @@
 
 from qkvlab.claims.asking import loses, part_lost
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 PART = 0.05
@@ -11,7 +10,7 @@ PART = 0.05
 
 def _loss(id: str, words: Words, setting: str, design: str) -> Place:
     key = ("text", setting)
-    return place(
+    return Place(
         id,
         words,
         (part_lost("part", key, design, "nats", PART), loses("loss", key, design, metric="nats")),
@@ -44,9 +43,10 @@ CLAIM = Claim(
             "for",
             "arXiv 2606.04032 (ICML 2026)",
             Words(
-                "3 亿参数：Q=K 困惑度 5.36 对 5.11，三者同一矩阵高 25.4%；2.845 亿对 3.055 亿参数，一个种子、一个学习率",
-                "300M: perplexity 5.36 with Q=K against 5.11, one matrix for all +25.4 %; 284.5M against 305.5M parameters, "
-                "one seed, one rate",
+                "3 亿参数：Q=K 困惑度 5.36 对 5.11，三者同一矩阵高 25.4%；2.845 亿对 3.055 亿参数，"
+                "一个种子、一个学习率",
+                "300M: perplexity 5.36 with Q=K against 5.11, one matrix for all +25.4 %; 284.5M against 305.5M "
+                "parameters, one seed, one rate",
             ),
         ),
         Source(
@@ -59,8 +59,9 @@ CLAIM = Claim(
         ),
     ),
     why=Words(
-        "读法：均匀注意力到 QKV 的差是注意力带来的全部好处，丢掉的按它的百分比算。这里是几十万字上的小模型，不能替大模型作答。",
-        "How to read it: from equal attention to QKV is all that attention gains, and losses are parts of that. These are "
-        "small models on little text and do not speak for large ones.",
+        "读法：均匀注意力到 QKV 的差是注意力带来的全部好处，丢掉的按它的百分比算。"
+        "这里是小文本上的小模型，不能替大模型作答。",
+        "How to read it: from equal attention to QKV is all that attention gains, and losses are parts of that. These "
+        "are small models on little text and do not speak for large ones.",
     ),
 )

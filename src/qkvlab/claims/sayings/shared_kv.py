@@ -2,7 +2,6 @@
 
 from qkvlab.claims.asking import beats, keeps
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.places import place
 from qkvlab.contracts import Words
 
 HALF = "QKV/kv2"
@@ -10,7 +9,7 @@ HALF = "QKV/kv2"
 
 
 def _free(id: str, words: Words, key: tuple[str, str], metric: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         (keeps("cost", key, "QKK", metric=metric),),
@@ -20,7 +19,7 @@ def _free(id: str, words: Words, key: tuple[str, str], metric: str) -> Place:
 
 
 def _better(id: str, words: Words, key: tuple[str, str], metric: str) -> Place:
-    return place(
+    return Place(
         id,
         words,
         (beats("lead", key, "QKK", HALF, metric=metric),),
@@ -81,7 +80,7 @@ CLAIM = Claim(
     ),
     why=Words(
         "原因：K=V 时同一组数既当标签又当内容，x 的每一维要兼两职；分组头则是几个头共用整套键值，各有各的牺牲。",
-        "Why: with K=V the same numbers are label and content at once; grouped heads instead share whole keys and values "
-        "among several heads. Each gives up something else.",
+        "Why: with K=V the same numbers are label and content at once; grouped heads instead share whole keys and "
+        "values among several heads. Each gives up something else.",
     ),
 )
