@@ -14,6 +14,7 @@ AS_DEFINED, AGREE = "attends_as_defined", "routes_agree"
 
 # the originals, before anything is planted
 scores_of, softmax_of, fused_of = core.scaled_scores, core.softmax_allowed, core.attend_fused
+without_self_of = masks.without_self
 causal_of, padding_of, combine_of = masks.causal_mask, masks.padding_mask, masks.combine
 
 
@@ -115,6 +116,19 @@ def keeps_padding(x, padding):
     return x
 
 
+def nobody_is_taken_away(allowed, tokens, device):
+    return torch.ones(tokens, tokens, dtype=torch.bool) if allowed is None else allowed
+
+
+def the_lonely_see_nothing(allowed, tokens, device):
+    others = ~torch.eye(tokens, dtype=torch.bool)
+    return others if allowed is None else allowed & others
+
+
+def other_masks_are_forgotten(allowed, tokens, device):
+    return without_self_of(None, tokens, device)
+
+
 BUGS = [
     (AS_DEFINED, "QKV", {(core, "scaled_scores"): scale_missing}),
     (AGREE, "QKV", {(core, "scaled_scores"): scale_missing}),
@@ -148,6 +162,9 @@ BUGS = [
     ("the_future_changes_nothing", "QKV", {(core, "attend_fused"): fused_forgets_causality}),
     (AGREE, "QKV", {(core, "attend_fused"): fused_drops_to_single}),
     (AS_DEFINED, "QKV", {(layer.Attention, "_join"): heads_joined_without_their_tokens}),
+    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): nobody_is_taken_away}),
+    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): the_lonely_see_nothing}),
+    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): other_masks_are_forgotten}),
     ("padding_may_hold_anything", "QKV", {(layer, "_without_padding"): keeps_padding}),
     ("padding_may_hold_anything", "QKV/kv2", {(layer, "_without_padding"): keeps_padding}),
     ("padding_may_hold_anything", "XXX", {(layer, "_without_padding"): keeps_padding}),

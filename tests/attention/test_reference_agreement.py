@@ -58,6 +58,15 @@ def visible(b, t, s, causal=False, lengths=None):
     ).reshape(b, 1, t, s)  # fmt: skip
 
 
+def seeing_others(allowed):
+    """Take the diagonal away wherever the row has anything else."""
+    hidden = allowed.clone()
+    for row in range(allowed.shape[-1]):
+        lonely = allowed[..., row, :].sum(-1) == allowed[..., row, row]
+        hidden[..., row, row] = allowed[..., row, row] & lonely
+    return hidden
+
+
 def agree(design, dims, dtype, b, t, s=None, *, causal=False, lengths=None):
     """Compare every step of both routes with the twin; ``s`` None is self-attention."""
     fused, plain = layers(design, dims, dtype)
@@ -69,6 +78,10 @@ def agree(design, dims, dtype, b, t, s=None, *, causal=False, lengths=None):
     seen = x if y is None else y
     if lengths is not None:  # what stands in padding counts as nothing, in k, v and scores too
         seen = seen * (torch.arange(seen.shape[1]) < torch.tensor(lengths)[:, None])[..., None]
+    if y is None and lengths is None:
+        seen = None  # the twin's own self-attention
+    elif y is None and not design.sees_itself:
+        allowed = seeing_others(allowed.expand(b, 1, t, t))
     wanted, trace = twin(plain, x, seen, allowed), plain.trace(x, memory, **options)
     for label, got, name in (
         *((name, getattr(trace, name), name) for name in FIELDS),

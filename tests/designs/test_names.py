@@ -39,7 +39,27 @@ def test_an_unknown_name_offers_the_nearest(text, nearest):
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("qqv/NOSELF", "QQV/noself"), ("QKV/kv2/h16", "QKV/kv2/h16"), ("qkk/h016/noself", "QKK/h16/noself")],
+)
+def test_parts_stand_behind_slashes(text, name):
+    assert parse(text).name == name
+
+
+def test_a_narrow_head_has_its_own_width_whatever_the_layer_gives():
+    assert parse("QKV/h16").sizes(Dims.of(768, 12)) == Dims(d_model=768, heads=12, d_head=16, d_value=16)
+    assert parse("QKV/h16").cost(Dims.of(768, 1)).parameters == 3 * 768 * 16
+    with pytest.raises(Refusal, match=r"1 x 16 = 16, d_model=768"):
+        parse("XKV/h16").cost(Dims.of(768, 1))
+
+
 HOSTILE = {
+    "no channels": "QKV/h0",
+    "a part twice": "QKV/h8/noself/h9",
+    "part without design": "/noself",
+    "unknown part": "QKV/norself",
+    "parts without end": "QKV" + "/noself" * 100_000,
     "empty": "",
     "blank": " \t\n",
     "letters": "ABC",

@@ -19,11 +19,11 @@ BATCH = 4
 SEEDS = 8000
 
 
-def registration(**changes: Any) -> dict[str, Any]:
+def registration(arms: tuple[str, ...] = ("QKV", "QQV"), **changes: Any) -> dict[str, Any]:
     return {
         "recipe": "ways",
-        "tasks": [{"task": "recall", "setting": "small", "steps": 200}],
-        "designs": ["QKV", "QQV"],
+        "tasks": [{"task": "recall", "setting": "small", "steps": 200, "arms": {name: {} for name in arms}}],
+        "designs": list(arms),
         "seeds": {"tune": [900_000, 900_001], "judge": list(range(SEEDS))},
         "alpha": 0.05,
         "source": "abc123",

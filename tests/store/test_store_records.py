@@ -42,7 +42,7 @@ NASTY = [
 def round_trip(sent: list[Result], make: type[Store] = Store) -> None:
     """The contract of a store: read again, accepted results are those that were sent."""
     plan = registration(
-        tasks=[{"task": one.cell.task, "setting": one.cell.setting} for one in sent],
+        tasks=[{"task": one.cell.task, "setting": one.cell.setting, "arms": {one.cell.design: {}}} for one in sent],
         designs=[one.cell.design for one in sent],
         seeds={role: [one.cell.seed for one in sent if one.cell.role == role] for role in ("tune", "judge")},
         source=sent[0].source,
@@ -100,7 +100,7 @@ def test_names_of_a_megabyte() -> None:
 
 
 def test_names_are_data_and_never_statements(tmp_path: Path) -> None:
-    with Store.create_or_continue(tmp_path, registration(designs=NASTY)) as store:
+    with Store.create_or_continue(tmp_path, registration(arms=tuple(NASTY))) as store:
         store.add([result(design=name) for name in NASTY])
         store.add([result(design=name + "x", task=name) for name in NASTY])
         assert [one.cell.design for one in store.results()] == sorted(NASTY)

@@ -112,7 +112,7 @@ def play(
     running: list[Group] = []
     while True:
         busy = {cell for group in running for cell in group.cells}
-        for group in due(findings, busy, size):
+        for group in due(findings, busy, lambda task: size):
             if len(running) >= 2 * workers:
                 break
             running.append(group)

@@ -15,7 +15,9 @@ from made_up import SETTING, World, judge, result, spec
 from qkvlab.study.cells import Cell
 from qkvlab.study.decisions import Findings, choose, extend
 from qkvlab.study.registration import register
+from qkvlab.study.schedule import due, open_cells
 from qkvlab.study.verdicts import document
+from qkvlab.tasks.library import Library
 
 FIELDS = [
     "task", "setting", "design", "baseline", "metric", "n", "estimate", "low", "high", "delta", "alpha", "verdict",
@@ -204,7 +206,7 @@ def test_the_order_of_arrival_does_not_matter(seed):
 def test_clear_worlds_have_clear_verdicts():
     world = World(means={"QQV": 0.1, "XXV": 0.5}, noise=0.005)
     findings = judge(world)
-    assert {name: findings.verdict(SETTING, name).verdict for name in findings.compared()} == {
+    assert {name: findings.verdict(SETTING, name).verdict for name in findings.compared(SETTING)} == {
         "QQV": "equivalent",
         "XXV": "worse",
         "uniform": "worse",
@@ -215,7 +217,30 @@ def test_clear_worlds_have_clear_verdicts():
 def test_where_nothing_is_learned_there_is_nothing_to_compare():
     world = World(means=dict.fromkeys(("QKV", "QQV", "XXV"), 0.875), noise=0.005)
     findings = judge(world)
-    assert {findings.verdict(SETTING, name).verdict for name in findings.compared()} == {"nothing to compare"}
+    assert {findings.verdict(SETTING, name).verdict for name in findings.compared(SETTING)} == {"nothing to compare"}
+
+
+@pytest.mark.parametrize(("bar", "counted"), [(None, True), (0.5, True), (0.05, False)])
+def test_only_a_baseline_that_reaches_the_bar_is_judged(monkeypatch, bar, counted):
+    monkeypatch.setattr(Library, "bar", lambda self, setting: bar)
+    findings = judge(World(noise=0.005), upto=0)
+    assert findings.barred(SETTING) is not counted
+    assert any(due(findings, (), lambda task: 8)) is counted and (open_cells(findings) > 0) is counted
+    for name in findings.compared(SETTING):
+        found = findings.verdict(SETTING, name)
+        assert (found.reason == "below the bar") is not counted and found.decided is not counted and found.n == 0
+
+
+def test_a_baseline_that_always_diverges_is_below_any_bar(monkeypatch):
+    monkeypatch.setattr(Library, "bar", lambda self, setting: 0.5)
+    assert judge(World(diverges={"QKV": 1.0}), upto=0).barred(SETTING)
+
+
+def test_designs_that_join_a_task_are_compared_there(monkeypatch):
+    study = spec(designs=("QKV", "XXV"), also={"library": ("QXV", "XXV")})
+    findings = judge(World(means={"QXV": 0.5}, noise=0.005), study, upto=30)
+    assert findings.compared(SETTING) == ["XXV", "QXV", "uniform"] == [n for _, n, _ in findings.comparisons()]
+    assert findings.verdict(SETTING, "QXV").verdict == "worse"
 
 
 def test_diverged_runs_count_against_their_design():

@@ -55,7 +55,8 @@ def test_what_evidence_asks_to_be_registered():
     assert setting["delta"] == 0.05 and setting["clip"] == 0.2 and setting["metric"] == "error"
     assert setting["chance"] == 0.875 and setting["facts"]["steps"] == 200
     assert found["bets"] == [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.98]
-    assert found["tuning"]["rates"] == [0.001, 0.003, 0.01] and found["tuning"]["extensions"] == 2
+    assert setting["tuning"]["rates"] == [0.001, 0.003, 0.01] and found["tuning"]["extensions"] == 2
+    assert setting["tuning"]["seeds"] == found["seeds"]["tune"] and setting["bar"] is None
     assert found["comparisons"] == 3 and found["alpha_each"] == pytest.approx(0.05 / 3)
     assert set(setting["arms"]) == set(found["designs"]) == set(found["words"])
     assert set(setting["arms"]["QKV"]) == {"params", "flops_per_token", "cache_per_token"}

@@ -30,7 +30,7 @@ def workers(monkeypatch):
     made: list[FakeWorkers] = []
 
     def use(world: World = CALM, kind: type[FakeWorkers] = FakeWorkers, size: int = 8) -> list[FakeWorkers]:
-        def find(order, facts, tell):
+        def find(order, facts, tell, workers=None):
             made.append(kind(world))
             return layout(size), made[-1]
 
@@ -187,7 +187,7 @@ def test_a_dead_worker_is_an_error_that_loses_nothing_finished(tmp_path, workers
 
 
 def test_a_worker_that_dies_in_the_trial(tmp_path, monkeypatch):
-    def find(order, facts, tell):
+    def find(order, facts, tell, workers=None):
         raise BrokenProcessPool("died")
 
     monkeypatch.setattr(runs.layouts, "find", find)

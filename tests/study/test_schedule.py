@@ -47,7 +47,7 @@ def ended(findings: Findings) -> None:
         if not verdict.decided:
             arms = (FLOOR, baseline) if verdict.reason == "waiting for the floor" else (name, baseline)
             assert all(len(findings.outcomes(key, arm)) == seeds for arm in arms), (name, verdict)
-    assert next(due(findings, (), 8), None) is None
+    assert next(due(findings, (), lambda task: 8), None) is None
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 24])
@@ -96,47 +96,47 @@ def test_the_size_of_groups_changes_no_verdict():
 
 def test_it_is_deterministic():
     findings = judge(World(noise=0.2), upto=9)
-    busy = {cell for group in itertools.islice(due(findings, (), 4), 2) for cell in group.cells}
-    assert list(due(findings, busy, 4)) == list(due(findings, busy, 4))
+    busy = {cell for group in itertools.islice(due(findings, (), lambda task: 4), 2) for cell in group.cells}
+    assert list(due(findings, busy, lambda task: 4)) == list(due(findings, busy, lambda task: 4))
     again = Findings(findings.registration, reversed(list(findings.results.values())))
-    assert list(due(again, busy, 4)) == list(due(findings, busy, 4))
+    assert list(due(again, busy, lambda task: 4)) == list(due(findings, busy, lambda task: 4))
 
 
 def test_what_runs_is_not_asked_for():
     findings = Findings(register(spec()))
-    everything = list(due(findings, (), 4))
+    everything = list(due(findings, (), lambda task: 4))
     busy = {cell for group in everything[:3] for cell in group.cells}
-    rest = list(due(findings, busy, 4))
+    rest = list(due(findings, busy, lambda task: 4))
     assert not busy & {cell for group in rest for cell in group.cells}
     assert sum(len(g.cells) for g in rest) + len(busy) == sum(len(g.cells) for g in everything)
-    assert list(due(findings, {c for g in everything for c in g.cells}, 4)) == []
+    assert list(due(findings, {c for g in everything for c in g.cells}, lambda task: 4)) == []
 
 
 def test_tuning_comes_first_and_judging_waits_for_all_designs():
     findings, world = Findings(register(spec())), World()
-    cells = [cell for group in due(findings, (), 6) for cell in group.cells]
+    cells = [cell for group in due(findings, (), lambda task: 6) for cell in group.cells]
     assert {c.role for c in cells} == {"tune"} and len(cells) == 4 * 3 * 2
     findings.add(result(c, world) for c in cells[:-1])
-    assert [c for g in due(findings, (), 6) for c in g.cells] == cells[-1:]
+    assert [c for g in due(findings, (), lambda task: 6) for c in g.cells] == cells[-1:]
     findings.add([result(cells[-1], world)])
-    assert {c.role for g in due(findings, (), 6) for c in g.cells} == {"judge"}
+    assert {c.role for g in due(findings, (), lambda task: 6) for c in g.cells} == {"judge"}
 
 
 def test_groups_are_of_equal_size():
     findings = Findings(register(spec(tune_seeds=tuple(range(13)), rates=(0.003,))))
-    sizes = [len(group.cells) for group in due(findings, (), 12) if group.design == "QKV"]
+    sizes = [len(group.cells) for group in due(findings, (), lambda task: 12) if group.design == "QKV"]
     assert sizes == [6, 7]
 
 
 def test_settings_run_in_their_order():
     findings = Findings(register(spec(settings=TWO)))
-    order = [group.key[1] for group in due(findings, (), 8)]
+    order = [group.key[1] for group in due(findings, (), lambda task: 8)]
     assert order == sorted(order, key=TWO.index) and set(order) == set(TWO)
 
 
 def asked(findings: Findings) -> dict[str, int]:
     found: dict[str, int] = {}
-    for group in due(findings, (), 8):
+    for group in due(findings, (), lambda task: 8):
         found[group.design] = found.get(group.design, 0) + len(group.cells)
     return found
 
@@ -182,7 +182,7 @@ def test_nobody_runs_further_than_a_look_ahead():
 
 def test_no_seeds_are_left():
     findings = judge(World(noise=0.3, means={"QQV": 0.13}), spec(judge_seeds=10), upto=10)
-    assert list(due(findings, (), 8)) == [] and open_cells(findings) == 0
+    assert list(due(findings, (), lambda task: 8)) == [] and open_cells(findings) == 0
     assert any(not v.decided for _, _, v in findings.comparisons())
 
 

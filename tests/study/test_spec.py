@@ -12,6 +12,7 @@ from qkvlab import designs
 from qkvlab.errors import BadInput, QkvlabError, Refusal
 from qkvlab.study import recipes
 from qkvlab.study.spec import MAX_CELLS, Spec, make, read
+from qkvlab.tasks.library import Library
 
 GOOD = {"recipe": "t", "designs": ("QKV", "QQV")}
 TOML = 'designs = ["QKV", "QQV"]\nsettings = ["synonym/fixed"]\n'
@@ -46,7 +47,9 @@ def test_defaults():
     study = make(**GOOD)
     assert study.baseline == "QKV" and study.tasks == ("library",) and study.alpha == 0.05 and study.delta is None
     assert len(study.pairs()) == 17 and study.pairs()[0] == ("library", "same-word/fixed")
-    assert set(study.tune_seeds).isdisjoint(range(1000, 1000 + study.judge_seeds))
+    rates, seeds = study.tuning("library")
+    assert rates == (0.001, 0.003, 0.01, 0.03) and seeds == (0, 1, 2)
+    assert set(seeds).isdisjoint(range(1000, 1000 + study.judge_seeds))
 
 
 def test_pairs_run_in_the_order_of_the_task():
@@ -285,3 +288,26 @@ def test_the_article_and_the_fifteen():
 def test_an_unknown_recipe():
     with pytest.raises(BadInput, match="unknown recipe 'artikel'; did you mean 'article'"):
         recipes.find("artikel")
+
+
+def test_rates_and_seeds_of_a_task_hold_unless_others_are_asked_for(monkeypatch):
+    monkeypatch.setattr(Library, "rates", (0.5,))
+    monkeypatch.setattr(Library, "tune_seeds", (8,))
+    assert make(**GOOD).tuning("library") == ((0.5,), (8,))
+    assert make(**GOOD, rates=(0.1,), tune_seeds=(9, 7)).tuning("library") == ((0.1,), (9, 7))
+
+
+def test_designs_that_join_a_task():
+    study = make(**GOOD, also={"library": ("qxv", *GOOD["designs"])})
+    assert study.arms("library") == (*study.designs, "QXV")
+    assert refused(**GOOD, also={"library": ("QXW",)}).startswith("unknown design 'QXW'")
+    assert refused(**GOOD, also={"labrary": ("QXV",)}).startswith("unknown task 'labrary'; did you mean 'library'?")
+
+
+def test_settings_with_equal_budgets_are_asked_for(monkeypatch):
+    monkeypatch.setattr(Library, "match", lambda self, setting: "params" if setting.endswith("d64") else "none")
+    assert all(not setting.endswith("d64") for _, setting in make(**GOOD).pairs())
+    assert make(**GOOD, match=("params",)).pairs() == [("library", "synonym/fixed/d64")]
+    assert len(make(**GOOD, match=("none", "params")).pairs()) == 17
+    assert "match=flops" in refused(**GOOD, match=("flops",))
+    assert "twice" in refused(**GOOD, match=("none", "none"))

@@ -57,14 +57,29 @@ def cached(machine):
     "best", [(processes, threads, size) for processes, threads in ((2, 1), (1, 2)) for size in GROUPS]
 )
 def test_the_fastest_is_taken(best):
-    MockedWorkers.speed = lambda *shape: 5000.0 if shape == best else 1000.0 - shape[2]
+    MockedWorkers.speed = lambda *shape: 1200.0 if shape == best else 1000.0 - shape[2]
     told: list[str] = []
     found, workers = layout.find(ORDER, FACTS, told.append)
-    assert found == Layout(*best, rate=5000.0)
+    assert found == Layout(*best, rate=1200.0)
     assert (workers.processes, workers.threads, workers.closed) == (*best[:2], False)
     assert all(w.closed for w in MockedWorkers.made if w is not workers)
     assert len(told) == 2 * len(GROUPS) == len(MockedWorkers.made[0].asked)
     assert sorted(MockedWorkers.made[0].asked) == sorted((p, t, g) for p, t in ((2, 1), (1, 2)) for g in GROUPS)
+
+
+def test_groups_that_have_left_the_caches_end_the_trial():
+    MockedWorkers.speed = lambda processes, threads, group: {4: 900.0, 8: 1000.0, 12: 850.0, 16: 700.0}[group]
+    found, _ = layout.find(ORDER, FACTS)
+    assert found.group == 8
+    assert [group for _, _, group in MockedWorkers.made[0].asked] == [4, 8, 12, 16] * 2
+
+
+@pytest.mark.parametrize(("best", "kept"), [((2, 1, 8), True), ((1, 2, 8), False)])
+def test_idle_workers_of_another_task_serve_again_where_they_fit(best, kept):
+    MockedWorkers.speed = lambda *shape: 2000.0 if shape == best else 1000.0
+    idle = MockedWorkers(2, 1)
+    _, workers = layout.find(ORDER, FACTS, workers=idle)
+    assert (workers is idle) is kept and idle.closed is not kept and not workers.closed
 
 
 def test_the_answer_is_remembered(machine):

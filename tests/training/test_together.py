@@ -106,9 +106,17 @@ def test_planted_clipping_by_the_norm_of_the_group_is_caught(monkeypatch):
 
 
 def test_planted_one_rate_for_all_is_caught(monkeypatch):
-    monkeypatch.setattr(together, "_per_model", lambda values, like: values.mean())
+    begin = together.StackedAdamW.__init__
+    monkeypatch.setattr(
+        together.StackedAdamW, "__init__", lambda self, weights, rates: begin(self, weights, [rates[0]] * len(rates))
+    )
     with pytest.raises(AssertionError):
         test_batched_is_one_by_one("QKV", "fixed")
+
+
+def test_no_step_at_all_is_a_run_without_losses():
+    (found,) = train_together(TASK, "synonym/fixed", designs.parse("QKV"), [Run(0, 0.003)], steps=0)
+    assert found.losses == () and not found.diverged and 0.5 < found.metrics["error"] <= 1
 
 
 # Where models start and what moves

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from qkvlab.attention import core
-from qkvlab.attention.masks import Causal, combine, padding_mask
+from qkvlab.attention.masks import Causal, combine, padding_mask, without_self
 from qkvlab.attention.trace import Trace
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         if not isinstance(design, (str, Design)):
             raise BadInput(f"design must be a name such as 'QQV' or a Design; got {design!r}.")
         self.design = parse(design) if isinstance(design, str) else design
-        self.dims = Dims.of(d_model, heads, d_head, d_value)
+        self.dims = self.design.sizes(Dims.of(d_model, heads, d_head, d_value))
         self.route = route
         self.projections = self.design.build(self.dims)
         self.out = nn.Linear(self.dims.heads * self.dims.d_value, d_model, bias=False)
@@ -88,11 +88,13 @@ class Attention(nn.Module):
             BadInput: shapes or dtypes that do not fit.
         """
         q, k, v = self._qkv(x, memory)
+        alone = memory is None and not self.design.sees_itself
         bare_causal = causal is True and q.shape[-2] == k.shape[-2] and padding is None and mask is None
-        if self.route == "fused" and bare_causal:
+        if self.route == "fused" and bare_causal and not alone:
             return self._join(core.attend_fused(q, k, v, square_causal=True))
         shape = (*q.shape[:-1], k.shape[-2])
         allowed = combine(shape, causal=causal, padding=padding, mask=mask, device=x.device)
+        allowed = without_self(allowed, shape[-1], x.device) if alone else allowed
         k, v = _without_padding(k, padding), _without_padding(v, padding)
         attend = core.attend_fused if self.route == "fused" else core.attend
         return self._join(attend(q, k, v, allowed))
@@ -110,6 +112,8 @@ class Attention(nn.Module):
         q, k, v = self._qkv(x, memory)
         shape = (*q.shape[:-1], k.shape[-2])
         allowed = combine(shape, causal=causal, padding=padding, mask=mask, device=x.device)
+        if memory is None and not self.design.sees_itself:
+            allowed = without_self(allowed, shape[-1], x.device)
         k, v = _without_padding(k, padding), _without_padding(v, padding)
         scores = core.scaled_scores(q, k)
         weights = core.softmax_allowed(scores, allowed)

@@ -109,6 +109,20 @@ def combine(
     return None if joined is None else torch.atleast_2d(joined)
 
 
+def without_self(allowed: Tensor | None, tokens: int, device: torch.device) -> Tensor:
+    """Take every token's view of itself away, unless it is all that the token may see: bool (..., t, t).
+
+    Args:
+        allowed: what else may be seen, see `combine`; everything when None.
+        tokens: t, of queries and keys alike.
+        device: of the mask.
+    """
+    own = torch.eye(tokens, dtype=torch.bool, device=device)
+    others = ~own if allowed is None else allowed & ~own
+    lonely = ~others.any(-1, keepdim=True)
+    return others | (lonely & own if allowed is None else lonely & own & allowed)
+
+
 def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     pairs = zip(reversed(small), reversed(shape), strict=False)
     return len(small) <= len(shape) and all(n in (1, size) for n, size in pairs)

@@ -49,6 +49,15 @@ class Design(ABC):
     def words(self) -> Words:
         """What people read before the name."""
 
+    @property
+    def sees_itself(self) -> bool:
+        """Whether a token that attends to its own sequence may look at itself when it can look elsewhere."""
+        return True
+
+    def sizes(self, dims: Dims) -> Dims:
+        """Return the sizes at which the design works; a design may set the width of its heads."""
+        return dims
+
     @abstractmethod
     def kv_heads(self, dims: Dims) -> int:
         """Key and value heads at these sizes."""
@@ -85,7 +94,7 @@ class Design(ABC):
         """
         from qkvlab.designs.projections import Projections
 
-        return Projections(self, dims)
+        return Projections(self, self.sizes(dims))
 
     def cost(self, dims: Dims) -> Cost:
         """Derive the cost from the matrices and from what one token leaves in memory.

@@ -1,6 +1,8 @@
-"""One grammar for design names: ``QKV``, ``QQV``, ``QKK/kv2``, ``uniform``; printed names parse back.
+"""One grammar for design names: ``QKV``, ``QKK/kv2``, ``QQV/noself``, ``uniform``; printed names parse back.
 
-design  = way ["/kv" number] | control
+design  = (way ["/kv" number] | control) {"/" part}
+
+A part stands in a file of its own that states ``PART``: a pattern and what it makes of the design before the slash.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 
 import qkvlab.designs as folder
 from qkvlab.designs.design import Design
@@ -18,16 +22,32 @@ from qkvlab.errors import unknown
 _WAY = re.compile(r"(?P<pattern>[A-Za-z]{3})(?:/kv(?P<groups>[0-9]{1,6}))?", re.ASCII | re.IGNORECASE)
 
 
+LONGEST = 60
+"""Characters of a name; no design needs more."""
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    names = (module.name for module in pkgutil.iter_modules(folder.__path__, folder.__name__ + "."))
+    # `projections` is the only file here that needs PyTorch
+    return tuple(importlib.import_module(name) for name in names if not name.endswith(".projections"))
+
+
 @cache
 def examples() -> dict[str, Design]:
     """Return every example of every file in ``designs/``, by name: the fifteen ways, then the others."""
     found: dict[str, Design] = {}
-    for module in pkgutil.iter_modules(folder.__path__, folder.__name__ + "."):
-        if not module.name.endswith(".projections"):  # the only file here that needs PyTorch
-            for design in getattr(importlib.import_module(module.name), "EXAMPLES", ()):
-                found[design.name] = design
+    for module in _modules():
+        for design in getattr(module, "EXAMPLES", ()):
+            found[design.name] = design
     ways = [name for name in found if name[:3] in PATTERNS]
     return {name: found[name] for name in (*ways, *(n for n in found if n not in ways))}
+
+
+@cache
+def parts() -> tuple[tuple[str, Callable[..., Design]], ...]:
+    """Return the parts of every file in ``designs/``: the pattern of each and what makes it of an inner design."""
+    return tuple(module.PART for module in _modules() if hasattr(module, "PART"))
 
 
 def catalogue() -> dict[str, Design]:
@@ -52,4 +72,9 @@ def parse(name: str) -> Design:
     match = _WAY.fullmatch(plain)
     if match and match["pattern"].upper() in PATTERNS:
         return Way(match["pattern"].upper(), int(match["groups"]))
+    before, _, last = plain[:LONGEST].rpartition("/")
+    for pattern, make in parts():
+        part = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
+        if part and len(plain) <= LONGEST and before:
+            return make(parse(before), *part.groups())
     raise unknown("design", name, catalogue())

@@ -51,7 +51,8 @@ def trace(
     """Compute one layer step by step, in the precision of its inputs.
 
     Args:
-        name: of the design: three letters with or without ``/kv2``, ``uniform``, ``frozen`` or ``QDQ``.
+        name: of the design: three letters, ``uniform``, ``frozen`` or ``QDQ``; with or without ``/kv2`` (key heads),
+            ``/h16`` (channels of a head), ``/noself`` (no token looks at itself while it sees another).
         weights: the matrices by letter, rows d_model (``x @ W``), and ``out``, W_O with columns d_model.
         x: the tokens that ask.
         memory_x: the tokens that are asked; x itself unless given.
@@ -60,9 +61,13 @@ def trace(
         kv_heads: g; what the name says, else h.
         allowed: booleans that broadcast to (..., h, t, s), True where a query may look.
     """
-    letters, _, suffix = name.partition("/kv")
-    groups = kv_heads or int(suffix or heads)
+    letters, *parts = name.split("/")
+    numbers = {"".join(filter(str.isalpha, part)): "".join(filter(str.isdigit, part)) for part in parts}
+    groups = kv_heads or int(numbers.get("kv", heads))
+    d_head = int(numbers.get("h", d_head))
     y = x if memory_x is None else memory_x
+    if "noself" in numbers and memory_x is None:
+        allowed = _others(x.shape[-2], allowed)
     if letters == "uniform":
         v = _heads(y @ weights["v"], groups)
         q = np.zeros((*x.shape[:-2], heads, x.shape[-2], d_head), x.dtype)
@@ -94,6 +99,14 @@ def softmax(scores: Array, allowed: NDArray[np.bool_] | None = None) -> Array:
         powers = np.exp(np.where(seen, scores - np.where(seen, top, 0), -np.inf))
     total = powers.sum(axis=-1, keepdims=True)
     return powers / np.where(total == 0, 1, total)
+
+
+def _others(tokens: int, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    seen = np.ones((tokens, tokens), bool) if allowed is None else np.array(np.broadcast_to(allowed, allowed.shape))
+    for t in range(tokens):
+        elsewhere = np.delete(seen[..., t, :], t, axis=-1).any(-1)
+        seen[..., t, t] &= ~elsewhere
+    return seen
 
 
 def _times(x: Array, letter: str, weights: Mapping[str, Array]) -> Array:

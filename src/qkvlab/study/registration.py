@@ -32,7 +32,7 @@ def register(spec: Spec) -> dict[str, Any]:
     settings = [_setting(spec, task, setting) for task, setting in pairs]
     names = list(dict.fromkeys(name for setting in settings for name in setting["arms"]))
     count = sum(len(setting["arms"]) - 1 for setting in settings)
-    tuned = sorted({seed for setting in settings for seed in setting["tuning"]["seeds"]})
+    tuned = list(dict.fromkeys(seed for setting in settings for seed in setting["tuning"]["seeds"]))
     # a tuning seed that falls among the judging seeds is passed over, so the list is drawn a little longer
     judged = [FIRST_JUDGE_SEED + i for i in range(spec.judge_seeds + len(tuned))]
     return {

@@ -103,39 +103,33 @@ class _Runner:
         self.spec, self.store, self.findings, self.out = spec, store, findings, out
         self.limit, self.device, self.tell = limit, device, tell
         self.begun = time.monotonic()
-        self.layout: Layout | None = None
+        self.layouts: dict[str, Layout] = {}
+        self.workers: Workers | None = None
         self.futures: dict[Future[Delivery], Group] = {}
         self.finished = 0
         self.slowest = 0.0
         self.left = open_cells(findings)
 
     def run(self) -> Findings:
-        first = next(due(self.findings, (), 1), None)
-        if first is None:
+        if not any(due(self.findings, (), self._size)):
             self._tell("")
             return self.findings
         self._tell("starting the workers")
         try:
-            self._train(first)
+            self._loop()
         except BrokenProcessPool as error:
             raise WorkerError(
                 "a worker process died, perhaps for want of memory; what was finished is stored. "
                 "Run the same command again to continue."
             ) from error
+        finally:
+            if self.workers is not None:
+                self.workers.close()
         return self.findings
 
-    def _train(self, first: Group) -> None:
-        facts = self.findings.settings[first.key]["facts"]
-        self.layout, workers = layouts.find(self._order(first), facts, lambda text: self._tell(f"trial: {text}"))
-        try:
-            self._loop(workers)
-        finally:
-            workers.close()
-
-    def _loop(self, workers: Workers) -> None:
-        assert self.layout is not None
+    def _loop(self) -> None:
         while True:
-            self._submit(workers)
+            self._submit()
             if not self.futures:
                 return
             done, _ = wait(self.futures, timeout=0.25, return_when=FIRST_COMPLETED)
@@ -143,18 +137,31 @@ class _Runner:
                 self._take(done)
             self._tell("")
 
-    def _submit(self, workers: Workers) -> None:
-        # one group waits ready for each worker, so that none idles while results are stored
-        room = 2 * workers.processes - len(self.futures)
-        if room <= 0 or self._elapsed() + self.slowest > self.limit:
+    def _submit(self) -> None:
+        if self._elapsed() + self.slowest > self.limit:
             return
-        assert self.layout is not None
         running = {cell for group in self.futures.values() for cell in group.cells}
-        for group in due(self.findings, running, self.layout.group):
-            if room <= 0:
+        for group in due(self.findings, running, self._size):
+            if group.key[0] not in self.layouts:
+                if self.futures:  # a trial needs idle workers
+                    return
+                self._try_out(group)
+                return self._submit()
+            # one group waits ready for each worker, so that none idles while results are stored
+            if self.workers is None or len(self.futures) >= 2 * self.workers.processes:
                 return
-            self.futures[workers.train(self._order(group))] = group
-            room -= 1
+            self.futures[self.workers.train(self._order(group))] = group
+
+    def _size(self, task: str) -> int:
+        return self.layouts[task].group if task in self.layouts else 1
+
+    def _try_out(self, group: Group) -> None:
+        """Find how models of a new task are spread best over this machine."""
+        facts = self.findings.settings[group.key]["facts"]
+        self.layouts[group.key[0]], self.workers = layouts.find(
+            self._order(group), facts, lambda text: self._tell(f"trial: {text}"), self.workers
+        )
+        self.slowest = 0.0
 
     def _take(self, done: set[Future[Delivery]]) -> None:
         results: list[Result] = []
@@ -215,7 +222,7 @@ class _Runner:
                 findings=self.findings,
                 running=tuple(self.futures.values()),
                 note=note,
-                layout=self.layout,
+                layout=next(reversed(self.layouts.values()), None),
                 finished=self.finished,
                 left=self.left,
                 elapsed=self._elapsed(),

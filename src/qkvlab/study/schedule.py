@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from qkvlab.evidence import seeds_needed
@@ -28,7 +28,7 @@ class Group:
         return self.cells[0].design
 
 
-def due(findings: Findings, running: Collection[Cell], size: int) -> Iterator[Group]:
+def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int]) -> Iterator[Group]:
     """Yield what may run now, in order of urgency: settings as registered; in each, tuning, then judging.
 
     A setting is judged once all its designs are tuned. Decided comparisons ask for nothing; the baseline and the
@@ -37,14 +37,14 @@ def due(findings: Findings, running: Collection[Cell], size: int) -> Iterator[Gr
     Args:
         findings: what is known.
         running: cells already under way.
-        size: models that are trained together at most.
+        size: how many models of a task are trained together at most.
     """
     for key in findings.settings:
         tuning = findings.tuning(key)
-        wanted = tuning.missing if tuning.missing else _judging(findings, key, size)
+        wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
         fresh = [cell for cell in wanted if cell not in running]
         for name in dict.fromkeys(cell.design for cell in fresh):
-            yield from _groups([cell for cell in fresh if cell.design == name], size)
+            yield from _groups([cell for cell in fresh if cell.design == name], size(key[0]))
 
 
 def open_cells(findings: Findings) -> int:

@@ -62,7 +62,7 @@ def sizes(design: Design, scale: Scale = NORMAL) -> Dims:
         except Refusal as refusal:
             last = str(refusal)
         else:
-            return dims
+            return design.sizes(dims)
     raise AssertionError(f"the design refuses every size that was tried; it said last: {last}")
 
 

@@ -20,8 +20,10 @@ import platformdirs
 
 from qkvlab.training.workers import Order, Workers
 
-GROUPS = (8, 12, 16, 24)
+GROUPS = (4, 8, 12, 16, 24)
 SECONDS = 0.5
+HOPELESS = 0.8
+"""Larger groups are not tried once one is this much slower than the best so far: it has left the caches."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ def cores() -> int:
 
 
 def find(
-    order: Order, facts: dict[str, Any], tell: Callable[[str], None] = lambda text: None
+    order: Order,
+    facts: dict[str, Any],
+    tell: Callable[[str], None] = lambda text: None,
+    workers: Workers | None = None,
 ) -> tuple[Layout, Workers]:
     """Return the fastest layout for groups like ``order`` and the workers that have it.
 
@@ -57,26 +62,40 @@ def find(
         order: a group whose runs are repeated to the size that is tried.
         facts: sizes of the task, part of the cache's key.
         tell: called with a line about what is being tried.
+        workers: idle ones from another task; they are used again where they fit, and closed where not.
     """
     count = cores() if order.device == "cpu" else 1
     path = _cache_file(order, facts)
-    known = _read(path)
-    if known is not None and known.processes <= count:
-        return known, Workers(known.processes, known.threads)
-    workers = Workers(count, 1)
+    best = _read(path)
+    if best is None or best.processes > count:
+        workers = _fitting(workers, count, 1)
+        best = _trial(order, workers, tell)
+        _write(path, best)
+    return best, _fitting(workers, best.processes, best.threads)
+
+
+def _fitting(workers: Workers | None, processes: int, threads: int) -> Workers:
+    if workers is not None and (workers.processes, workers.threads) == (processes, threads):
+        return workers
+    if workers is not None:
+        workers.close()
+    return Workers(processes, threads)
+
+
+def _trial(order: Order, workers: Workers, tell: Callable[[str], None]) -> Layout:
+    count = workers.processes
     tried: list[Layout] = []
     for processes, threads in dict.fromkeys([(count, 1), (1, count)]):
+        best = 0.0
         for size in GROUPS:
             tell(f"{processes} x {threads} threads, {size} models at once")
             runs = tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size]
             rate = workers.rate(replace(order, runs=runs), threads, everywhere=processes > 1, seconds=SECONDS)
             tried.append(Layout(processes, threads, size, rate))
-    best = max(tried, key=lambda layout: layout.rate)
-    _write(path, best)
-    if (best.processes, best.threads) != (count, 1):
-        workers.close()
-        workers = Workers(best.processes, best.threads)
-    return best, workers
+            best = max(best, rate)
+            if rate < HOPELESS * best:
+                break
+    return max(tried, key=lambda layout: layout.rate)
 
 
 def _cache_file(order: Order, facts: dict[str, Any]) -> Path:

@@ -47,7 +47,7 @@ class Together:
         self.weights = {name: w for name, w in stacked.items() if name in trained}
         self.fixed = {name: w for name, w in stacked.items() if name not in trained}
         self.total = task.steps(setting)
-        self.optimiser = StackedAdamW(self.weights, torch.tensor([run.lr for run in runs], device=device))
+        self.optimiser = StackedAdamW(self.weights, [run.lr for run in runs])
         self.inputs, self.targets = _on_device(runs, [task.batches(setting, s) for s in _seeds(runs)], device)
         self.losses: list[Tensor] = []
         self.before = task.before(setting, [run.seed for run in runs], self._call)
@@ -110,37 +110,39 @@ def train_together(
 class StackedAdamW:
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping, each model by its own norm and rate.
 
+    torch's fused kernel runs over the stacked weights; models whose rates differ are different stretches of them.
+
     Args:
         weights: stacked weights, changed in place.
-        rates: learning rate of each model, (m,).
+        rates: learning rate of each model.
     """
 
-    def __init__(self, weights: Stack, rates: Tensor) -> None:
+    def __init__(self, weights: Stack, rates: Sequence[float]) -> None:
         self.names = list(weights)
-        self.weights = [weights[name] for name in self.names]
-        self.rates = rates
-        self.first = [torch.zeros_like(w) for w in self.weights]
-        self.second = [torch.zeros_like(w) for w in self.weights]
-        self.steps = 0
+        edges = [i for i in range(len(rates)) if i == 0 or rates[i] != rates[i - 1]]
+        self.stretches = [slice(a, b) for a, b in zip(edges, [*edges[1:], len(rates)], strict=True)]
+        self.rates = [rates[stretch.start] for stretch in self.stretches]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": [weights[name][stretch] for name in self.names]} for stretch in self.stretches],
+            betas=recipe.BETAS,
+            eps=recipe.EPS,
+            weight_decay=recipe.WEIGHT_DECAY,
+            fused=True,
+        )
 
     def step(self, gradients: Stack, factor: float) -> None:
-        """Clip and apply stacked gradients; ``factor`` scales every rate."""
-        self.steps += 1
-        beta1, beta2 = recipe.BETAS
+        """Clip and apply stacked gradients, which are used up; ``factor`` scales every rate."""
         grads = [gradients[name] for name in self.names]
-        squares = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0)
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
         # as torch's clip_grad_norm_: a norm below the bound leaves gradients alone
-        clip = (recipe.CLIP / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-        rate = self.rates * factor
-        move = rate / (1 - beta1**self.steps)
-        keep = 1 - rate * recipe.WEIGHT_DECAY
-        spread = (1 - beta2**self.steps) ** 0.5
-        for w, g, first, second in zip(self.weights, grads, self.first, self.second, strict=True):
-            g = g * _per_model(clip, g)
-            first.lerp_(g, 1 - beta1)
-            second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            below = second.sqrt().div_(spread).add_(recipe.EPS)
-            w.mul_(_per_model(keep, w)).sub_(torch.div(first, below).mul_(_per_model(move, w)))
+        clip = (recipe.CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+        for g in grads:
+            g.mul_(clip.view(-1, *[1] * (g.ndim - 1)))
+        for stretch, rate, group in zip(self.stretches, self.rates, self.optimiser.param_groups, strict=True):
+            group["lr"] = rate * factor
+            for parameter, g in zip(group["params"], grads, strict=True):
+                parameter.grad = g[stretch]
+        self.optimiser.step()
 
 
 class _Method(torch.nn.Module):
@@ -152,10 +154,6 @@ class _Method(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return getattr(self.model, self.method)(*inputs)
-
-
-def _per_model(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _seeds(runs: Sequence[Run]) -> list[int]:

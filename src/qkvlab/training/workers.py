@@ -71,7 +71,7 @@ class Workers:
 
     def __init__(self, processes: int, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
-        self.processes = processes
+        self.processes, self.threads = processes, threads
         self._pool = ProcessPoolExecutor(
             processes, mp_context=context, initializer=_begin, initargs=(threads, context.Barrier(processes))
         )
