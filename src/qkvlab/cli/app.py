@@ -155,6 +155,34 @@ def claims(
 
 
 @app.command()
+def look(
+    text: Annotated[
+        str | None, typer.Argument(help="A sentence, such as 我爱北京; leave it out to list the words.")
+    ] = None,
+    setting: Annotated[
+        str, typer.Option(help="Which trained models read it: one-layer/positions or two-layers/positions.")
+    ] = "one-layer/positions",
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look inside a sentence: whom each verb attends to under each design, and whom it names.
+
+    Runs the small models that ship with the package, in NumPy.
+
+    **Examples**
+
+    `qkvlab look 我爱北京`
+
+    `qkvlab look 老师把小明批评了 --setting two-layers/positions`
+
+    `qkvlab look "I love Beijing" --lang en`
+    """
+    from qkvlab.cli.look import look_at
+
+    look_at(text, setting=setting, lang=_lang(lang), as_json=json)
+
+
+@app.command()
 def designs(
     d_model: Annotated[int, typer.Option(help="Width of x.")] = 768,
     heads: Annotated[int, typer.Option(help="Query heads.")] = 12,

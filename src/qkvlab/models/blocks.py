@@ -21,6 +21,11 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
+def at(x: Tensor, places: Tensor) -> Tensor:
+    """Tokens at some places: (b, t, d) and (b, n) -> (b, n, d)."""
+    return torch.take_along_dim(x, places[..., None], dim=-2)
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm, Xiong et al., arXiv 2002.04745).
 
@@ -40,9 +45,16 @@ class Block(nn.Module):
         self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
         self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
 
-    def forward(self, x: Tensor, *, padding: Tensor | None = None) -> Tensor:
-        """(b, t, d) -> (b, t, d); ``padding`` (b, t) is True for real tokens, None when all are."""
-        return self._feed(x + self.attention(norm(x), causal=self.causal, padding=padding))
+    def forward(self, x: Tensor, *, padding: Tensor | None = None, only: Tensor | None = None) -> Tensor:
+        """(b, t, d) -> (b, t, d), or (b, n, d) at some places only.
+
+        Args:
+            x: (b, t, d).
+            padding: (b, t), True for real tokens; None when all are.
+            only: (b, n), places whose result is wanted; no other token is fed forward.
+        """
+        x = x + self.attention(norm(x), causal=self.causal, padding=padding)
+        return self._feed(x if only is None else at(x, only))
 
     def trace(self, x: Tensor, *, padding: Tensor | None = None, keys: Tensor | None = None) -> tuple[Tensor, Trace]:
         """Do what `forward` does and keep every step of its attention.

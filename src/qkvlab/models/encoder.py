@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qkvlab.attention import Trace
 from qkvlab.designs import Design
-from qkvlab.models.blocks import Block, norm
+from qkvlab.models.blocks import Block, at, norm
 
 
 class Encoder(nn.Module):
@@ -54,16 +54,17 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor, asked: Tensor) -> Tensor:
         """Words (b, t) and the places of verbs (b, v) -> logits (b, v, r, n)."""
         x, real = self._embed(tokens), tokens != 0
-        for block in self.blocks:
+        *first, last = self.blocks
+        for block in first:
             x = block(x, padding=real)
-        return self._name(x, asked)
+        return self._name(last(x, padding=real, only=asked))
 
     def exchanged(self, tokens: Tensor, asked: Tensor, keys: Tensor) -> Tensor:
         """Do what `forward` does while, in every layer, place s carries the key of place ``keys[s]``, (b, t)."""
         x, real = self._embed(tokens), tokens != 0
         for block in self._blocks():
             x, _ = block.trace(x, padding=real, keys=keys)
-        return self._name(x, asked)
+        return self._name(at(x, asked))
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Attention of every layer: (l, b, h, t, t)."""
@@ -91,6 +92,5 @@ class Encoder(nn.Module):
             x = x + self.positions[: x.shape[-2]]
         return norm(x)
 
-    def _name(self, x: Tensor, asked: Tensor) -> Tensor:
-        verbs = torch.take_along_dim(x, asked[..., None], dim=-2)
+    def _name(self, verbs: Tensor) -> Tensor:
         return self.names(norm(verbs)).unflatten(-1, (self.roles, -1))

@@ -13,7 +13,6 @@ is that of the first: 我爱北京，也吃苹果. A particle may end the senten
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -25,7 +24,7 @@ TOKENS = 14
 NO_TARGET = -100
 """Marks the missing second verb of a short sentence; losses pass over it."""
 VERBS, ROLES = 2, 2
-_TWO, _SAME_SUBJECT = 0.7, 0.4
+_TWO = 0.7
 _FORMS = (0.4, 0.2, 0.2, 0.2)
 _SUBJECT, _OBJECT, _VERB, _ADVERB, _ASPECT, _MARKER = range(6)
 _ORDER = np.array(
@@ -61,7 +60,7 @@ class Sentences:
         return Sentences(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def draw(rng: np.random.Generator, n: int, *, new: bool = False) -> Sentences:
+def draw(rng: np.random.Generator, n: int, *, new: bool = False, same_subject: float = 0.4) -> Sentences:
     """Draw n sentences.
 
     Args:
@@ -69,10 +68,11 @@ def draw(rng: np.random.Generator, n: int, *, new: bool = False) -> Sentences:
         n: how many.
         new: draw verbs that training shows in plain sentences only, in the three other forms; else what training
             shows.
+        same_subject: share of second clauses without a subject of their own, where forms allow it.
     """
     two = rng.random(n) < _TWO
     form = rng.choice(len(_FORMS), (n, VERBS), p=_shares(new))
-    same = two & (form <= _BA).all(1) & (rng.random(n) < _SAME_SUBJECT)
+    same = two & (form <= _BA).all(1) & (rng.random(n) < same_subject)
     verb = _verbs(rng, form, new)
     nouns = _nouns(rng, verb, same)
     clauses = np.take_along_axis(_ingredients(rng, form, verb, nouns, same), _ORDER[form], axis=2)
@@ -87,21 +87,21 @@ def draw(rng: np.random.Generator, n: int, *, new: bool = False) -> Sentences:
 
     # where each ingredient of each clause came to stand once what is missing is closed up
     column = np.argsort(_ORDER[form], axis=2) + np.array([0, _ORDER.shape[1] + 1])[:, None]
-    place = np.take_along_axis(there.cumsum(1) - 1, column.reshape(n, -1), axis=1).reshape(column.shape)
+    place = np.take_along_axis(there.cumsum(1) - 1, column.reshape(n, _ORDER.shape[1] * VERBS), axis=1).reshape(
+        column.shape
+    )
     place[:, 1, _SUBJECT] = np.where(same, place[:, 0, _SUBJECT], place[:, 1, _SUBJECT])
     places, verbs = place[:, :, [_SUBJECT, _OBJECT]], place[:, :, _VERB]
     places[~two, 1], verbs[~two, 1], nouns[~two, 1] = 0, 0, NO_TARGET
     return Sentences(tokens, verbs, nouns, places)
 
 
-def draw_where(
-    fits: Callable[[Sentences], np.ndarray], rng: np.random.Generator, n: int, *, new: bool = False
-) -> Sentences:
-    """Draw n sentences of those that fit; arguments as `draw`."""
+def draw_bags(rng: np.random.Generator, n: int, *, new: bool = False) -> Sentences:
+    """Draw n sentences that have `one_bag_reading`; arguments as `draw`."""
     parts: list[Sentences] = []
     while sum(len(part.tokens) for part in parts) < n:
-        more = draw(rng, 2 * n, new=new)
-        parts.append(more.rows(fits(more)))
+        more = draw(rng, 2 * n, new=new, same_subject=1.0)  # two subjects are never told apart in a bag
+        parts.append(more.rows(one_bag_reading(more)))
     joined = (np.concatenate([getattr(part, f.name) for part in parts])[:n] for f in fields(Sentences))
     return Sentences(*joined)
 

@@ -33,7 +33,8 @@ _VERBS = (
     (_EVERYTHING, _STAYS, "爱 love/loves|喜欢 like/likes|想念 miss/misses", "讨厌 hate/hates"),
     (
         *("person", _MOVES),
-        "打 hit/hits|骂 scold/scolds|表扬 praise/praises|批评 blame/blames|救 rescue/rescues|推 push/pushes|抱 hug/hugs",
+        "打 hit/hits|骂 scold/scolds|表扬 praise/praises|批评 blame/blames|救 rescue/rescues|推 push/pushes"
+        "|抱 hug/hugs",
         "骗 deceive/deceives|拦 stop/stops",
     ),
     ("place", _STAYS, "去 go to/goes to|参观 visit/visits|离开 leave/leaves", "经过 pass/passes"),
