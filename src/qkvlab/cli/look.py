@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,8 @@ from qkvlab.tasks.segmenting import segment
 from qkvlab.tasks.sentence import TASK
 from qkvlab.tasks.vocabulary import Lang
 
+_CELL = 5
+"""Width of a score, such as -12.3."""
 _ROLES = ("subject", "object")
 _HEADS = {
     "person": ("人", "people"),
@@ -124,8 +127,11 @@ def _show(document: dict[str, Any], lang: Lang) -> None:
         console.print()
         console.print(_asked(document, verb, lang), highlight=False)
         console.print(_answers(document, verb, lang))
-        for chunk in _chunks(verb["designs"], console.width):
+        words = max(cell_len(word[lang]) for word in document["words"])
+        for chunk in _chunks(verb["designs"], console.width - words - 1):
+            console.print()
             console.print(_attention(document, verb, chunk, lang))
+    console.print()
     console.print(
         "每格：得分（上）与注意力（下），末层各头平均；绿色的词是该找到的主语和宾语。"
         if lang == "zh"
@@ -174,17 +180,24 @@ def _looks(document: dict[str, Any], verb: dict[str, Any], row: dict[str, Any], 
     return Text(f"{document['words'][place][lang]}{self} {row['weights'][place]:.0%}")
 
 
-def _chunks(rows: list[dict[str, Any]], width: int) -> list[list[dict[str, Any]]]:
+def _chunks(rows: list[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
     # as many designs side by side as the terminal holds beside the words
-    room = max(1, (width - 12) // 6)
-    return [rows[i : i + room] for i in range(0, len(rows), room)]
+    chunks, left = [], 0
+    for row in rows:
+        need = max(_CELL, len(row["design"])) + 1
+        if need > left:
+            chunks.append([])
+            left = room
+        chunks[-1].append(row)
+        left -= need
+    return chunks
 
 
 def _attention(document: dict[str, Any], verb: dict[str, Any], rows: list[dict[str, Any]], lang: Lang) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("词" if lang == "zh" else "word", no_wrap=True)
     for row in rows:
-        table.add_column(row["design"], justify="right", no_wrap=True, min_width=5)
+        table.add_column(row["design"], justify="right", no_wrap=True, min_width=_CELL)
     right = (verb["right"] or {}).values()
     for place, word in enumerate(document["words"]):
         cells = [

@@ -16,6 +16,8 @@ LONGEST = 200
 _SHOWN = 40
 _SILENT = re.compile(r"[\s.!?;:。、\"'“”‘’]+|\b(?:the|an?)\b")
 """What says nothing here, in folded text: spaces, most punctuation, articles."""
+_RUN = re.compile(r"[a-z0-9'-]+|[^\sa-z0-9'-]+")
+"""Letters of one script in a row."""
 _NEAR = 0.45
 
 
@@ -39,7 +41,7 @@ def segment(text: str) -> list[int]:
         unknown.append(folded[seen : match.start()])
         seen = match.end()
     unknown.append(folded[seen:])
-    strange = [piece for gap in unknown for piece in _SILENT.split(gap) if piece]
+    strange = [piece for gap in unknown for piece in _RUN.findall(_SILENT.sub(" ", gap))]
     if strange:
         raise _unknown_words(strange)
     words = load().words

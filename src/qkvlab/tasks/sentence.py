@@ -179,6 +179,15 @@ class Sentence(Task):
             hidden=self._hidden(setting, design),
         )
 
+    def metrics(self, setting: str) -> tuple[str, ...]:
+        """Name all numbers that `measure` gives."""
+        own = (f"own_{layer}" for layer in range(1, Setting.parse(setting).layers + 1))
+        return (
+            *("error", "error_nearest", "error_new_verbs", "swap", "mass"),
+            *own,
+            *("k_role", "k_word", "v_role", "v_word"),
+        )
+
     def before(self, setting: str, seeds: Sequence[int], call: Call) -> list[dict[str, float]]:
         exams = [self.held_out(setting, seed).rows(slice(self.exam // 4)) for seed in seeds]
         weights = call("weights", np.stack([exam.tokens for exam in exams]))
@@ -201,7 +210,7 @@ class Sentence(Task):
         rows = []
         for i in range(len(seeds)):
             if not np.isfinite(logits[i]).all():
-                rows.append({"error": math.nan})
+                rows.append(dict.fromkeys(self.metrics(setting), math.nan))
                 continue
             rows.append(
                 {
