@@ -57,6 +57,9 @@ class Known:
         gone = rng.random(self.n) < self.lost.get(name, 0.0)
         return [Outcome(float(v), bool(g)) for v, g in zip(values, gone, strict=True)]
 
+    def answers(self) -> list[tuple[claims.Registered, claims.Answer]]:
+        return [(asked, claims.answered(self, asked.check)) for asked in claims.registered(self.registration)]
+
     def barred(self, key: Key) -> bool:
         return key in self.bars
 
@@ -66,8 +69,7 @@ class Known:
 
 def told(known: Known) -> dict[str, claims.Told]:
     """Tell every claim."""
-    found = [(asked, claims.answered(known, asked.check)) for asked in claims.registered(known.registration)]
-    return {each.id: each for each in claims.told(found)}
+    return {each.id: each for each in claims.told(known)}
 
 
 def means(wanted: Iterable[tuple[Check, bool]]) -> dict[Number, float]:

@@ -66,7 +66,7 @@ def test_given_vectors_keep_keys_and_values_apart():
 
 
 @pytest.mark.parametrize("setting", TASK.settings())
-@pytest.mark.parametrize("name", [*catalogue(), "QKV/kv2", "QKK/kv2"])
+@pytest.mark.parametrize("name", [*catalogue(), "QKV/kv2", "QKK/kv2", "QKV/h8"])
 def test_parameters_are_those_of_the_model(setting, name):
     design = designs.parse(name)
     model = TASK.model(setting, design)

@@ -2,7 +2,7 @@
 
     claim = find("no-synonyms")            # or its number: a sentence, its places, its literature
     registration["claims"] = register(registration["tasks"], alpha)      # before the first run
-    for each in told(findings.answers()):  # after it: verdict, evidence, obstacles, the interview answer
+    for each in told(findings):            # after it: verdict, evidence, obstacles, the interview answer
         each.verdict                       # supported, refuted, depends (on `each.on`) or undecided
         for place in each.places:          # state: holds, fails, open or absent; `text` says it with numbers
             for row in place.evidence:     # row.check: words, asks, threshold; row.answer: says, low, high, n, ...
@@ -18,7 +18,7 @@ from qkvlab.claims.answer import Answer
 from qkvlab.claims.catalogue import catalogue, find
 from qkvlab.claims.check import Check, Term
 from qkvlab.claims.claim import Claim, Place, Source
-from qkvlab.claims.decided import Known, answered, told
+from qkvlab.claims.decided import Answered, Known, answered, told
 from qkvlab.claims.registered import Registered, register, registered
 from qkvlab.claims.rows import from_row, to_row
 from qkvlab.claims.telling import Evidence, Told, ToldPlace, ruling, tell
@@ -30,6 +30,7 @@ __all__ = [
     "SIDES",
     "STATES",
     "Answer",
+    "Answered",
     "Check",
     "Claim",
     "Evidence",

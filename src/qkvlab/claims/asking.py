@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qkvlab.claims.check import BASELINE, FLOOR, Check, Key, Term, difference
-from qkvlab.claims.names import METRICS
+from qkvlab.claims.names import METRICS, SETTINGS
 from qkvlab.claims.recorded import BENCHMARK
 from qkvlab.contracts import Words
 
@@ -57,9 +57,10 @@ def share(id: str, key: Key, design: str, metric: str, threshold: float = 0.5, *
 def more(id: str, key: Key, one: tuple[str, str], other: tuple[str, str], by: float = 0.05) -> Check:
     """Ask whether one (design, metric), a share in [0, 1], exceeds another by more than ``by``."""
     left, right = METRICS[one[1]], METRICS[other[1]]
+    words = Words(f"{one[0]}：{left.zh} − {right.zh}", f"{one[0]}: {left.en} − {right.en}")
     return Check(
         id=id,
-        words=Words(f"{one[0]} {left.zh} − {other[0]} {right.zh}", f"{left.en} ({one[0]}) − {right.en} ({other[0]})"),
+        words=_minus(one[1], one[0], other[0]) if left == right else words,
         terms=(Term(1.0, *key, *one), Term(-1.0, *key, *other)),
         threshold=by,
         clip=4 * by,
@@ -86,8 +87,8 @@ def across(id: str, design: str, here: Key, there: Key, metric: str = "error") -
     return Check(
         id=id,
         words=Words(
-            f"{design} {METRICS[metric].zh}：{here[1]} − {there[1]}",
-            f"{METRICS[metric].en} of {design}: {here[1]} − {there[1]}",
+            f"{design} {METRICS[metric].zh}：{SETTINGS[here[1]].zh} − {SETTINGS[there[1]].zh}",
+            f"{METRICS[metric].en} of {design}: {SETTINGS[here[1]].en} − {SETTINGS[there[1]].en}",
         ),
         terms=(Term(1.0, *here, design, metric), Term(-1.0, *there, design, metric)),
     )

@@ -37,6 +37,14 @@ class Known(Protocol):
         ...
 
 
+class Answered(Protocol):
+    """A study whose registered checks are answered."""
+
+    def answers(self) -> Iterable[tuple[Registered, Answer]]:
+        """Return every registered check with its answer so far."""
+        ...
+
+
 def answered(known: Known, check: Check) -> Answer:
     """Answer a registered check from what is known."""
     registration = known.registration
@@ -56,9 +64,9 @@ def answered(known: Known, check: Check) -> Answer:
     return found if math.isnan(seconds) else replace(found, minutes=found.more * seconds / 60)
 
 
-def told(answers: Iterable[tuple[Registered, Answer]]) -> list[Told]:
-    """Tell every claim of this version of the package from the answers to a study's registered checks."""
+def told(study: Answered) -> list[Told]:
+    """Tell every claim of this version of the package from a study's registered checks."""
     found: dict[str, dict[tuple[str, str], Evidence]] = {name: {} for name in catalogue()}
-    for asked, said in answers:
+    for asked, said in study.answers():
         found[asked.claim][asked.place, asked.check.id] = Evidence(asked.check, said)
     return [tell(claim, found[claim.id]) for claim in catalogue().values()]

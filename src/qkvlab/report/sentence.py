@@ -19,6 +19,8 @@ from qkvlab.report.view import Setting, Study
 from qkvlab.tasks import grammar, lexicon, parsing
 
 SENTENCE = ("我", "爱", "北京")
+ALIKE = 1e-4
+"""Shares of attention closer than this are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,11 @@ class Look:
     scores: Array
     weights: Array
     named: tuple[int, int]
+
+    def most(self, layer: int) -> int | None:
+        """Return the word that the verb looks at most; None where it looks at all alike."""
+        row = self.weights[layer]
+        return int(row.argmax()) if row.max() - row.min() > ALIKE else None
 
 
 @dataclass(frozen=True, eq=False)

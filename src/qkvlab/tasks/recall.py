@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkvlab.contracts import Cost, Dims, Words
-from qkvlab.tasks.task import Call, Examples, Task
+from qkvlab.tasks.task import Call, Examples, Task, joining
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -132,14 +132,18 @@ class Recall(Task):
         }  # fmt: skip
 
     def cost(self, setting: str, design: Design) -> Cost:
-        one = design.cost(Dims.of(self.d_model, self.heads))
+        one = design.cost(self._dims)
         layers = SHAPES[setting].layers
         return Cost(*(layers * n for n in (one.parameters, one.flops_per_token, one.cache_per_token)))
 
     def parameters(self, setting: str, design: Design) -> int:
-        shape, d = SHAPES[setting], self.d_model
-        rows = shape.layers * d + WORDS + shape.span - 1 + TOKENS  # W_O of each layer, then vectors
-        return self.cost(setting, design).parameters + rows * d
+        shape = SHAPES[setting]
+        vectors = (WORDS + shape.span - 1 + TOKENS) * self.d_model
+        return self.cost(setting, design).parameters + shape.layers * joining(design, self._dims) + vectors
+
+    @property
+    def _dims(self) -> Dims:
+        return Dims.of(self.d_model, self.heads)
 
     def given(self, setting: str, seed: int) -> dict[str, np.ndarray]:
         span = SHAPES[setting].span

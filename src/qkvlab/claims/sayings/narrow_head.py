@@ -60,7 +60,7 @@ CLAIM = Claim(
     why=Words(
         "快在哪里：做 q、k、v 的乘法与宽度成正比，64/768 就是十二分之一；但十二个窄头合起来又是全宽，"
         "便宜的是一个头，不是整层。",
-        "Where the speed is: making q, k and v takes work in proportion to the width, a twelfth at 64 of 768; but twelve "
-        "such heads are full width again, so a head is cheaper and the layer is not.",
+        "Where the speed is: making q, k and v takes work in proportion to the width, a twelfth at 64 of 768; but "
+        "twelve such heads are full width again, so a head is cheaper and the layer is not.",
     ),
 )

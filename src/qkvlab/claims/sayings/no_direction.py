@@ -106,7 +106,7 @@ CLAIM = Claim(
         "原因：对称意味着 s(a,b)=s(b,a)；一圈里要“下一个总比上一个得分高”，绕一圈就要求分数一路涨回自己，不可能。"
         "不成圈时，键的长短就能排出先后；位置或上一层也能让提问的 x 和被问的 x 不同。",
         "Why: symmetric means s(a,b) = s(b,a); on a ring “the next scores above the previous” would have to rise all "
-        "the way round to itself. Without a ring the lengths of keys can order words, and positions or a layer before make "
-        "the asking x differ from the asked.",
+        "the way round to itself. Without a ring the lengths of keys can order words, and positions or a layer before "
+        "make the asking x differ from the asked.",
     ),
 )

@@ -36,7 +36,7 @@ def _layer(drawing: Drawing, left: float, look: Look, layer: int, layers: int) -
     drawing.text(left, _TOP - 8, Words(f"{which.zh}分数", f"{which.en}score"), "tiny muted")
     drawing.text(left + 88, _TOP - 8, Words("注意力", "attention"), "tiny muted")
     reach = float(np.abs(look.scores[layer]).max()) or 1.0
-    most = int(look.weights[layer].argmax())
+    most = look.most(layer)
     for i, (value, share) in enumerate(zip(look.scores[layer], look.weights[layer], strict=True)):
         y = _TOP + ROW * i
         score(drawing, left, y, float(value) / reach, plain(float(value), 1))
@@ -46,13 +46,15 @@ def _layer(drawing: Drawing, left: float, look: Look, layer: int, layers: int) -
 
 
 def _out(drawing: Drawing, read: Read, look: Look) -> None:
-    verb, winner = read.words[read.verb], read.words[int(look.weights[-1].argmax())]
-    drawing.text(
-        0,
-        drawing.height - 30,
-        Words(f"“{verb.zh}”看得最多的是“{winner.zh}”", f"“{verb.en}” looks most at “{winner.en}”"),
-        "small",
-    )
+    verb, most, last = read.words[read.verb], look.most(-1), len(look.weights) > 1
+    where = Words("最后一层里，", " in the last layer") if last else Words("", "")
+    won = Words(f"{where.zh}“{verb.zh}”对每个词一样看", f"“{verb.en}” looks at all words alike{where.en}")
+    if most is not None:
+        winner = read.words[most]
+        won = Words(
+            f"{where.zh}“{verb.zh}”看得最多的是“{winner.zh}”", f"“{verb.en}” looks most at “{winner.en}”{where.en}"
+        )
+    drawing.text(0, drawing.height - 30, won, "small")
     marks = ["✓" if named == right else "✗" for named, right in zip(look.named, read.right, strict=True)]
     named = [word(number) for number in look.named]
     drawing.text(
