@@ -133,28 +133,6 @@ def ask(
 
 
 @app.command()
-def claims(
-    name: Annotated[str | None, typer.Argument(help="A claim's number or id; leave it out to list all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of a study; the recorded one unless given.")] = None,
-    lang: LangOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Every sentence people say about Q, K and V: verdict, evidence, literature, and how to answer in an interview.
-
-    **Examples**
-
-    `qkvlab claims`
-
-    `qkvlab claims 3`
-
-    `qkvlab claims no-synonyms --lang zh`
-    """
-    from qkvlab.cli.claims import show_claims
-
-    show_claims(name, folder=out, lang=_lang(lang), as_json=json)
-
-
-@app.command()
 def designs(
     d_model: Annotated[int, typer.Option(help="Width of x.")] = 768,
     heads: Annotated[int, typer.Option(help="Query heads.")] = 12,
@@ -180,6 +158,28 @@ def tasks(lang: LangOption = None, json: JsonOption = False) -> None:
     from qkvlab.cli.listings import list_tasks
 
     list_tasks(lang=_lang(lang), as_json=json)
+
+
+@app.command()
+def claims(
+    name: Annotated[str | None, typer.Argument(help="A claim's number or id; leave it out to list all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a study; the recorded one unless given.")] = None,
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Every sentence people say about Q, K and V: verdict, evidence, literature, and how to answer in an interview.
+
+    **Examples**
+
+    `qkvlab claims`
+
+    `qkvlab claims 3`
+
+    `qkvlab claims no-synonyms --lang zh`
+    """
+    from qkvlab.cli.claims import show_claims
+
+    show_claims(name, folder=out, lang=_lang(lang), as_json=json)
 
 
 def _lang(asked: Language | None) -> Lang:
