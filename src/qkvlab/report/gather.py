@@ -43,7 +43,7 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
     return Study(
         registration=findings.registration,
         chapters=tuple(chapters),
-        claims=tuple(told(findings.answers())),
+        claims=tuple(told(findings)),
         origin=origin(findings),
         aside=dict(sorted(reasons.items())),
     )
