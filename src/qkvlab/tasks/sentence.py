@@ -20,7 +20,7 @@ import numpy as np
 from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.tasks import answers, grammar, matching
 from qkvlab.tasks.lexicon import load
-from qkvlab.tasks.task import Call, Examples, Match, Task
+from qkvlab.tasks.task import Call, Examples, Match, Task, joining
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Sentence(Task):
 
     def parameters(self, setting: str, design: Design) -> int:
         named, d, lexicon = Setting.parse(setting), self.d_model, load()
-        layers = named.layers * (d * d + 2 * d * self._hidden(setting, design))
+        layers = named.layers * (joining(design, self._dims) + 2 * d * self._hidden(setting, design))
         ends = len(lexicon.words) + named.ordered * grammar.TOKENS + grammar.ROLES * len(lexicon.nouns)
         return self.cost(setting, design).parameters + layers + ends * d
 
