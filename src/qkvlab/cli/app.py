@@ -217,28 +217,6 @@ def tasks(lang: LangOption = None, json: JsonOption = False) -> None:
     list_tasks(lang=_lang(lang), as_json=json)
 
 
-@app.command()
-def claims(
-    name: Annotated[str | None, typer.Argument(help="A claim's number or id; leave it out to list all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of a study; the recorded one unless given.")] = None,
-    lang: LangOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Every sentence people say about Q, K and V: verdict, evidence, literature, and how to answer in an interview.
-
-    **Examples**
-
-    `qkvlab claims`
-
-    `qkvlab claims 3`
-
-    `qkvlab claims no-synonyms --lang zh`
-    """
-    from qkvlab.cli.claims import show_claims
-
-    show_claims(name, folder=out, lang=_lang(lang), as_json=json)
-
-
 def _lang(asked: Language | None) -> Lang:
     if asked is not None:
         return "zh" if asked is Language.zh else "en"
