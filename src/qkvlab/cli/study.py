@@ -79,7 +79,7 @@ def _changed(
     if designs is not None:
         fields |= {"designs": _list("--designs", designs), "also": {}}
     if tasks is not None:
-        fields["tasks"] = _list("--tasks", tasks)
+        fields |= {"tasks": _list("--tasks", tasks), "settings": ()}
     if settings is not None:
         fields["settings"] = _expanded(_list("--settings", settings), tuple(fields["tasks"]))
     if match is not None:

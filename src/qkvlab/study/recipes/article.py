@@ -4,7 +4,12 @@ Decided per setting by the interval of the difference to QKV: more than delta wo
 better; and per sentence that people say by the checks of ``claims``.
 """
 
+from qkvlab import tasks
 from qkvlab.study.spec import Spec, make
+
+TASKS = ("library", "sentence", "recall", "text")
+ASIDE = ("deep",)
+"""Recall through two layers takes a quarter of an hour more and asks nothing new: ``qkvlab study --tasks recall``."""
 
 
 def recipe() -> Spec:
@@ -18,6 +23,7 @@ def recipe() -> Spec:
             "recall": ("QKV/kv2",),
             "text": ("QXV", "QKV/kv2"),
         },
-        tasks=("library", "sentence", "recall", "text"),
+        tasks=TASKS,
+        settings=tuple(s for task in TASKS for s in tasks.find(task).settings() if s not in ASIDE),
         match=("none", "params"),
     )
