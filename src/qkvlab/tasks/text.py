@@ -72,9 +72,9 @@ class Text(Task):
     hidden: int = 128
     tokens: int = 64
     grams: int = 3
-    buckets: int = 8192
+    buckets: int = 1024
     batch: int = 16
-    train_steps: int = 400
+    train_steps: int = 600
 
     name = "text"
     version = 1
