@@ -57,8 +57,8 @@ def shipped(setting: str) -> dict[str, Encoder]:
     ready = {each: _files(each) for each in TASK.shown if _files(each)}
     if not ready:
         raise BadInput(
-            "no trained models of the task sentence ship with this copy of qkvlab; update it, or train your own with "
-            "`qkvlab study --tasks sentence`."
+            "this copy of qkvlab holds no trained models of the task sentence, which ship with the package; install it "
+            "anew, or publish a recorded study that has them."
         )
     if setting not in ready:
         raise unknown("setting with trained models", setting, ready)
