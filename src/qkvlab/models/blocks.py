@@ -1,6 +1,6 @@
 """Transformer blocks with any design inside: what encoder and decoder share.
 
-    b batch    t token    d d_model    f hidden
+    b batch    t token    n wanted token    d d_model    f hidden
 
 Norms have no gains and no layer has a bias, so every parameter is a matrix and the budget of a design is easy to count.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qkvlab.attention import Attention, Trace, core
-from qkvlab.attention.masks import Causal
+from qkvlab.attention.masks import Causal, combine, without_self
 from qkvlab.designs import Design
 
 
@@ -51,10 +51,13 @@ class Block(nn.Module):
         Args:
             x: (b, t, d).
             padding: (b, t), True for real tokens; None when all are.
-            only: (b, n), places whose result is wanted; no other token is fed forward.
+            only: (b, n), places whose result is wanted; no other token asks or is fed forward.
         """
-        x = x + self.attention(norm(x), causal=self.causal, padding=padding)
-        return self._feed(x if only is None else at(x, only))
+        if only is None:
+            return self._feed(x + self.attention(norm(x), causal=self.causal, padding=padding))
+        memory, asking = self.attention.remember(norm(x)), at(x, only)
+        visible = self._visible(x, padding, only)
+        return self._feed(asking + self.attention(norm(asking), memory, padding=padding, mask=visible))
 
     def trace(self, x: Tensor, *, padding: Tensor | None = None, keys: Tensor | None = None) -> tuple[Tensor, Trace]:
         """Do what `forward` does and keep every step of its attention.
@@ -72,6 +75,16 @@ class Block(nn.Module):
         weights = torch.take_along_dim(trace.weights, keys[:, None, None, :], dim=-1)
         mixed = core.mix(weights, trace.v).swapaxes(-3, -2).flatten(-2)
         return self._feed(x + self.attention.out(mixed)), trace
+
+    def _visible(self, x: Tensor, padding: Tensor | None, only: Tensor) -> Tensor | None:
+        # what the tokens at some places see, (b, 1, n, t): the layer cannot know which tokens of a memory ask
+        shape = (len(x), 1, x.shape[-2], x.shape[-2])
+        allowed = combine(shape, causal=self.causal, padding=padding, mask=None, device=x.device)
+        if not self.attention.design.sees_itself:
+            allowed = without_self(allowed, x.shape[-2], x.device)
+        if allowed is None:
+            return None
+        return torch.take_along_dim(allowed.expand(shape), only[:, None, :, None], dim=-2)
 
     def _feed(self, x: Tensor) -> Tensor:
         if self.widen is None or self.narrow is None:

@@ -1,14 +1,15 @@
-"""The command that runs a registered study again, and how to cite it."""
+"""The command that runs a registered study again."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qkvlab import tasks
 from qkvlab.errors import BadInput
-from qkvlab.report.view import Study
 from qkvlab.study import recipes
+from qkvlab.study.registration import FLOOR
 
 
 def command(registration: dict[str, Any]) -> str:
@@ -20,9 +21,9 @@ def command(registration: dict[str, Any]) -> str:
     'qkvlab study article --alpha 0.1'
     """
     parts = ["qkvlab", "study", registration["recipe"]]
-    plan = _plan(registration["recipe"])
+    plan = _plan(registration)
     told = {
-        "--designs": list(dict.fromkeys([*registration["designs"], "uniform"])),
+        "--designs": _everywhere(registration["designs"], [each["arms"] for each in registration["tasks"]]),
         "--tasks": list(dict.fromkeys(each["task"] for each in registration["tasks"])),
         "--settings": [each["setting"] for each in registration["tasks"]],
         "--seeds": len(registration["seeds"]["judge"]),
@@ -36,22 +37,19 @@ def command(registration: dict[str, Any]) -> str:
     return shlex.join(parts)
 
 
-def citation(study: Study) -> str:
-    """Return one line that names software, study and registration."""
-    origin = study.origin
-    return (
-        f"qkvlab {origin['qkvlab']}, recipe {origin['recipe']}, registration {origin['registration']}, "
-        f"{origin['cells']} cells."
-    )
+def _everywhere(designs: list[str], arms: Sequence[Iterable[str]]) -> list[str]:
+    """Return the designs that run in every setting: the others join single tasks by the recipe."""
+    return [name for name in dict.fromkeys(designs) if all(name in each for each in arms)]
 
 
-def _plan(recipe: str) -> dict[str, Any] | None:
+def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
     try:
-        spec = recipes.find(recipe)
+        spec = recipes.find(registration["recipe"])
     except BadInput:  # a study from a file: its name is all there is to say
         return None
+    planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
-        "--designs": list(dict.fromkeys([*spec.designs, "uniform"])),
+        "--designs": _everywhere([name for arms in planned for name in arms], planned),
         "--tasks": list(spec.tasks),
         "--settings": [setting for _, setting in spec.pairs()],
         "--seeds": spec.judge_seeds,

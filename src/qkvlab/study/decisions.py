@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from qkvlab import claims
 from qkvlab.evidence import Outcome, Verdict, decide, leading, not_counted
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.registration import FLOOR, rule
@@ -41,6 +42,12 @@ class Findings:
         self._tunings: dict[Key, Tuning] = {}
         self._judged: dict[tuple[Key, str], dict[int, Result]] = {}
         self._verdicts: dict[tuple[Key, str], Verdict] = {}
+        self.checks = claims.registered(registration)
+        self._checked_in: dict[Key, set[int]] = {}
+        for i, asked in enumerate(self.checks):
+            for where, _ in asked.check.arms():
+                self._checked_in.setdefault(where, set()).add(i)
+        self._answers: dict[int, claims.Answer] = {}
         self.add(results)
 
     def add(self, results: Iterable[Result]) -> None:
@@ -53,6 +60,8 @@ class Findings:
         if cell.role == "tune":
             self._tunings.pop(key, None)
         self._judged.pop((key, cell.design), None)
+        for i in self._checked_in.get(key, ()):
+            self._answers.pop(i, None)
         shared = cell.design in (self.registration["baseline"], FLOOR)
         for name in self.designs(key) if shared or cell.role == "tune" else [cell.design]:
             self._verdicts.pop((key, name), None)
@@ -108,6 +117,29 @@ class Findings:
         found = {s: Outcome(r.judged(metric), r.diverged) for s, r in self.judged(key, name).items()}
         return leading(self.registration["seeds"]["judge"], found)
 
+    def values(self, key: Key, name: str, metric: str) -> list[Outcome] | None:
+        """Return any measured number of a design on the finished prefix, for claims.
+
+        None where no run holds it, so that nobody waits for a number that never comes.
+        """
+        runs = self.judged(key, name)
+        if runs and not any(metric in run.metrics for run in runs.values()):
+            return None
+        found = {s: Outcome(r.judged(metric), r.diverged) for s, r in runs.items()}
+        return leading(self.registration["seeds"]["judge"], found)
+
+    def answers(self) -> list[tuple[claims.Registered, claims.Answer]]:
+        """Return every registered check with its answer so far."""
+        for i, asked in enumerate(self.checks):
+            if i not in self._answers:
+                self._answers[i] = claims.answered(self, asked.check)
+        return [(asked, self._answers[i]) for i, asked in enumerate(self.checks)]
+
+    def seconds(self, key: Key, name: str) -> float:
+        """Return the mean seconds of a judged run; NaN before the first."""
+        runs = self.judged(key, name).values()
+        return math.fsum(run.seconds for run in runs) / len(runs) if runs else math.nan
+
     def verdict(self, key: Key, name: str) -> Verdict:
         """Return what is known of a design against the baseline in a setting."""
         if (key, name) not in self._verdicts and self.barred(key):
@@ -120,15 +152,19 @@ class Findings:
             )
         return self._verdicts[key, name]
 
+    def tuned(self, key: Key, name: str) -> float:
+        """Return the judged metric of a design in tuning, at its chosen rate; NaN as long as none is chosen."""
+        rate = self.tuning(key).chosen.get(name)
+        return math.nan if rate is None else self._tuned(key, name, [rate])[rate]
+
     def barred(self, key: Key) -> bool:
         """Whether the baseline missed the setting's bar in tuning, so that nothing is judged there."""
-        bar, baseline = self.settings[key]["bar"], self.registration["baseline"]
-        rate = self.tuning(key).chosen.get(baseline)
-        return bar is not None and rate is not None and not self._tuned(key, baseline, [rate])[rate] <= bar
+        bar, tuned = self.settings[key]["bar"], self.tuned(key, self.registration["baseline"])
+        return bar is not None and tuned > bar  # NaN, not tuned yet, is no miss
 
     def designs(self, key: Key) -> list[str]:
-        """Return the designs that run in a setting."""
-        return list(self.settings[key]["arms"])
+        """Return the designs that run in a setting, in registered order."""
+        return [name for name in self.registration["designs"] if name in self.settings[key]["arms"]]
 
     def compared(self, key: Key) -> list[str]:
         """Return the designs that are compared with the baseline in a setting."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
-from qkvlab import designs, tasks
+from qkvlab import claims, designs, tasks
 from qkvlab.evidence import DEFAULT_BETS, Rule
 from qkvlab.study.spec import Spec
 
@@ -49,6 +49,7 @@ def register(spec: Spec) -> dict[str, Any]:
         "alpha": spec.alpha,
         "comparisons": count,
         "alpha_each": spec.alpha / count,
+        "claims": claims.register(settings, spec.alpha),
         "bets": list(DEFAULT_BETS),
         "tuning": {
             "extensions": EXTENSIONS,

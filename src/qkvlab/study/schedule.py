@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qkvlab.evidence import seeds_needed
 from qkvlab.study.cells import Cell
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import FLOOR, rule
+
+Arm = tuple[Key, str]
+"""(task and setting, design)"""
+LOOK = 8
+"""Seeds by which an arm grows at most before its comparisons are looked at again."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int
     """Yield what may run now, in order of urgency: settings as registered; in each, tuning, then judging.
 
     A setting is judged once all its designs are tuned. Decided comparisons ask for nothing; the baseline and the
-    floor run as far as somebody needs them.
+    floor run as far as somebody needs them. When no comparison of any setting asks, the open checks of claims do.
 
     Args:
         findings: what is known.
@@ -42,15 +47,17 @@ def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int
     for key in findings.settings:
         tuning = findings.tuning(key)
         wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
-        fresh = [cell for cell in wanted if cell not in running]
-        for name in dict.fromkeys(cell.design for cell in fresh):
-            yield from _groups([cell for cell in fresh if cell.design == name], size(key[0]))
+        yield from _fresh(wanted, running, size(key[0]))
+    goals = _checking(findings, LOOK)
+    for key in findings.settings:
+        yield from _fresh(_until(findings, key, goals), running, size(key[0]))
 
 
 def open_cells(findings: Findings) -> int:
     """Estimate how many cells are still to run until everything is decided or the seeds are spent."""
     total = 0
     seeds = len(findings.registration["seeds"]["judge"])
+    asked = _checking(findings, seeds)
     for key in findings.settings:
         tuning = findings.tuning(key)
         total += len(tuning.missing)
@@ -63,7 +70,8 @@ def open_cells(findings: Findings) -> int:
                 more = min(seeds, max(equal, verdict.n + 8))
                 for arm in (name, findings.registration["baseline"], FLOOR):
                     goal[arm] = max(goal[arm], more)
-        total += sum(max(0, n - len(findings.judged(key, name))) for name, n in goal.items())
+        for name, n in goal.items():
+            total += max(0, max(n, asked.get((key, name), 0)) - len(findings.judged(key, name)))
     return total
 
 
@@ -80,15 +88,43 @@ def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:
             continue
         arms = (FLOOR, baseline) if verdict.reason == "waiting for the floor" else (name, baseline)
         # one look further for the arm that is behind; nothing can be said before `first`
-        step = max(min(have[arm] for arm in arms) + min(size, 8), first)
+        step = max(min(have[arm] for arm in arms) + min(size, LOOK), first)
         for arm in arms:
             goal[arm] = max(goal[arm], min(step, len(seeds)))
-    order = [baseline, *(name for name in have if name != baseline)]
+    return _until(findings, key, {(key, name): n for name, n in goal.items()})
+
+
+def _checking(findings: Findings, most: int) -> dict[Arm, int]:
+    """Return how many seeds of each arm the open checks ask for next: at most ``most`` more than there are."""
+    seeds = len(findings.registration["seeds"]["judge"])
+    goals: dict[Arm, int] = {}
+    for asked, said in findings.answers():
+        arms = [arm for arm in asked.check.arms() if arm[0] in findings.settings]
+        if not said.waits or any(findings.tuning(key).missing for key, _ in arms):
+            continue
+        more = LOOK if said.more is None else max(LOOK, said.more)
+        goal = min(seeds, min(len(findings.outcomes(*arm)) for arm in arms) + min(most, more))
+        for arm in arms:
+            goals[arm] = max(goals.get(arm, 0), goal)
+    return goals
+
+
+def _until(findings: Findings, key: Key, goals: Mapping[Arm, int]) -> list[Cell]:
+    """Return the judging cells of a setting that are missing until each design has its number of seeds."""
+    seeds, baseline = findings.registration["seeds"]["judge"], findings.registration["baseline"]
     cells = []
-    for name in order:
-        rate, done = findings.tuning(key).chosen[name], findings.judged(key, name)
-        cells += [Cell(*key, name, "judge", seed, rate) for seed in seeds[: goal[name]] if seed not in done]
+    for name in [baseline, *(name for name in findings.designs(key) if name != baseline)]:
+        goal = goals.get((key, name), 0)
+        if goal:
+            rate, done = findings.tuning(key).chosen[name], findings.judged(key, name)
+            cells += [Cell(*key, name, "judge", seed, rate) for seed in seeds[:goal] if seed not in done]
     return cells
+
+
+def _fresh(wanted: Sequence[Cell], running: Collection[Cell], size: int) -> Iterator[Group]:
+    cells = [cell for cell in wanted if cell not in running]
+    for name in dict.fromkeys(cell.design for cell in cells):
+        yield from _groups([cell for cell in cells if cell.design == name], size)
 
 
 def _groups(cells: Sequence[Cell], size: int) -> Iterator[Group]:

@@ -109,6 +109,11 @@ class Spec(BaseModel):
             raise BadInput(
                 f"a comparison needs two designs; got only {', '.join(self.designs)}. Add one with --designs."
             )
+        if self.text is not None and all(self.task(name) is tasks.find(name) for name in self.tasks):
+            raise BadInput(
+                f"none of the tasks {', '.join(self.tasks)} reads a file; got text={str(self.text)!r}. "
+                "Leave --text out, or name a task that reads one, such as --tasks text."
+            )
         if not self.pairs():
             raise BadInput(
                 f"no setting of {', '.join(self.tasks)} is left with match={','.join(self.match)}; "

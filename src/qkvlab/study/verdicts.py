@@ -8,7 +8,7 @@ import math
 import platform
 from typing import Any
 
-from qkvlab import __version__
+from qkvlab import __version__, claims
 from qkvlab.study.decisions import Findings
 
 
@@ -16,7 +16,7 @@ def document(findings: Findings) -> dict[str, Any]:
     """Return the document; equal results give equal documents."""
     return {
         "comparisons": [_row(findings, key, name) for key in findings.settings for name in findings.compared(key)],
-        "claims": [],
+        "claims": [claims.to_row(told) for told in claims.told(findings)],
         "origin": origin(findings),
     }
 

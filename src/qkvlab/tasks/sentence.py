@@ -20,7 +20,7 @@ import numpy as np
 from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.tasks import answers, grammar, matching
 from qkvlab.tasks.lexicon import load
-from qkvlab.tasks.task import Call, Examples, Match, Task
+from qkvlab.tasks.task import Call, Examples, Match, Task, joining
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ class Sentence(Task):
         return Cost(layers * one.parameters, layers * one.flops_per_token, layers * one.cache_per_token)
 
     def parameters(self, setting: str, design: Design) -> int:
-        named, d, lexicon, sizes = Setting.parse(setting), self.d_model, load(), design.sizes(self._dims)
-        layers = named.layers * d * (sizes.heads * sizes.d_value + 2 * self._hidden(setting, design))
+        named, d, lexicon = Setting.parse(setting), self.d_model, load()
+        layers = named.layers * (joining(design, self._dims) + 2 * d * self._hidden(setting, design))
         ends = len(lexicon.words) + named.ordered * grammar.TOKENS + grammar.ROLES * len(lexicon.nouns)
         return self.cost(setting, design).parameters + layers + ends * d
 

@@ -1,0 +1,1 @@
+"""The sentences, one file each, found because it is here and states ``CLAIM``."""

@@ -1,0 +1,27 @@
+"""Lines of a terminal for text without spaces between words."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len
+
+_CLOSING = "，。；：、！？）”…·%"
+_PIECES = re.compile(rf"(?:[!-~]+|.)[{_CLOSING}]* ?", re.DOTALL)
+
+
+def folded(text: str, width: int) -> str:
+    """Break Chinese between any two characters, and words of Latin letters only where they end.
+
+    No line begins with a mark that closes something. Widths are in terminal cells; a wide character takes two.
+
+    >>> folded("直接拿 x 当 Q，只能找到原词", 10)
+    '直接拿 x\\n当 Q，只能\\n找到原词'
+    """
+    lines, line = [], ""
+    for piece in _PIECES.findall(text):
+        if line and cell_len((line + piece).rstrip()) > width:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece if line else piece.lstrip()
+    return "\n".join([*lines, line.rstrip()])
