@@ -10,7 +10,6 @@ from qkvlab import tasks
 from qkvlab.errors import BadInput
 from qkvlab.study import recipes
 from qkvlab.study.registration import FLOOR
-from qkvlab.tasks.corpus import documentation
 
 
 def command(registration: dict[str, Any]) -> str:
@@ -25,17 +24,16 @@ def command(registration: dict[str, Any]) -> str:
     plan = _plan(registration)
     told = {
         "--designs": _everywhere(registration["designs"], [each["arms"] for each in registration["tasks"]]),
-        "--tasks": _tasks(registration),
-        "--settings": list(dict.fromkeys(each["setting"] for each in registration["tasks"])),
-        "--match": registration["match"],
-        "--text": _text(registration),
+        "--tasks": list(dict.fromkeys(each["task"] for each in registration["tasks"])),
+        "--settings": [each["setting"] for each in registration["tasks"]],
         "--seeds": len(registration["seeds"]["judge"]),
         "--delta": _deltas(registration),
         "--alpha": registration["alpha"],
     }
     for option, value in told.items():
         if value and plan is not None and value != plan[option]:
-            parts += [option, ",".join(value) if isinstance(value, list) else str(value)]
+            said = ",".join(value) if isinstance(value, list) else repr(value)
+            parts += [option, said]
     return shlex.join(parts)
 
 
@@ -49,30 +47,15 @@ def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
         spec = recipes.find(registration["recipe"])
     except BadInput:  # a study from a file: its name is all there is to say
         return None
-    # settings are told where they are not simply all of these tasks with these budgets
-    same = spec.model_copy(update={"tasks": tuple(_tasks(registration)), "match": tuple(registration["match"])})
     planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
         "--designs": _everywhere([name for arms in planned for name in arms], planned),
         "--tasks": list(spec.tasks),
-        "--settings": list(dict.fromkeys(setting for _, setting in same.pairs())),
-        "--match": list(spec.match),
-        "--text": None,
+        "--settings": [setting for _, setting in spec.pairs()],
         "--seeds": spec.judge_seeds,
         "--delta": spec.delta,
         "--alpha": spec.alpha,
     }
-
-
-def _tasks(registration: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(each["task"] for each in registration["tasks"]))
-
-
-def _text(registration: dict[str, Any]) -> str | None:
-    """Return the name of the file that was read; None where every task has its own data."""
-    own = documentation().sha256
-    read = (each["facts"] for each in registration["tasks"] if each["facts"].get("sha256", own) != own)
-    return next((facts["text"] for facts in read), None)
 
 
 def _deltas(registration: dict[str, Any]) -> float | None:
