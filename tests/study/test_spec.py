@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from qkvlab import designs
+from qkvlab import designs, tasks
 from qkvlab.errors import BadInput, QkvlabError, Refusal
 from qkvlab.study import recipes
 from qkvlab.study.spec import MAX_CELLS, Spec, make, read
@@ -311,3 +311,19 @@ def test_settings_with_equal_budgets_are_asked_for(monkeypatch):
     assert len(make(**GOOD, match=("none", "params")).pairs()) == 17
     assert "match=flops" in refused(**GOOD, match=("flops",))
     assert "twice" in refused(**GOOD, match=("none", "none"))
+
+
+def test_a_file_is_for_tasks_that_read_one(monkeypatch, tmp_path):
+    told = refused(**GOOD, text=tmp_path / "mine.txt")
+    assert "none of the tasks library reads a file" in told and "--tasks text" in told
+    read = []
+
+    class Reading(Library):
+        def reading(self, file):
+            read.append(file)
+            return self if file is None else Reading(d_model=64)
+
+    monkeypatch.setitem(tasks.catalogue(), "library", Reading())
+    study = make(**GOOD, text=tmp_path / "mine.txt")
+    assert study.task("library").d_model == 64 and set(read) >= {tmp_path / "mine.txt"}
+    assert make(**GOOD).task("library").d_model == 96
