@@ -34,10 +34,10 @@ def sentence(error: QkvlabError) -> str:
 def refused_file(tmp_path, text: str | bytes, name: str = "s.toml") -> str:
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(BadInput) as caught:
         read(path)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     told = sentence(caught.value)
     assert str(path) in told
     return told
@@ -243,10 +243,10 @@ def test_a_file_too_long_to_be_meant_is_not_even_read(tmp_path):
 
 
 def test_a_long_list_of_seeds_is_refused_at_once():
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert "cells" in refused(tune_seeds=tuple(range(300_000)))
     assert "299999 stands there twice" in refused(tune_seeds=(*range(300_000), 299_999))
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("field", ["designs", "unheard"])
@@ -260,10 +260,10 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
     for name in ("pipe.toml", "folder.toml", "zero.toml", "missing.toml", "nul\0.toml"):
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(BadInput):
             read(tmp_path / name)
-        assert time.perf_counter() - begun < 1
+        assert time.process_time() - begun < 1
 
 
 # Recipes

@@ -97,7 +97,7 @@ class Spec(BaseModel):
         # a name that no file can have, or that a report could not print
         told = str(name)
         if "\0" in told or any("\ud800" <= c <= "\udfff" for c in told):
-            raise BadInput(f"text must name a file; got {ascii(told[:40])}. Rename it, or link to it by another name.")
+            raise BadInput(f"text must name a file; got {told[:40]!a}. Rename it, or link to it by another name.")
         return name
 
     @field_validator("also")
