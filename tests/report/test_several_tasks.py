@@ -189,6 +189,16 @@ def test_the_short_answer_is_three_sentences_that_fit():
     assert "of 9 decided" in said[0].en and "5 lose to" in said[0].en
 
 
+def test_the_command_names_the_users_text_and_the_budgets(monkeypatch, tmp_path):
+    spec = make(recipe="own", designs=("QKV", "QQV"), tasks=("library", "text"))
+    monkeypatch.setattr("qkvlab.study.recipes.find", lambda name: spec)
+    assert command(register(spec)) == "qkvlab study own"
+    poem = tmp_path / "a poem.txt"
+    poem.write_text("".join(chr(97 + (i * i) % 26) for i in range(101_000)), "utf-8")
+    mine = make(recipe="own", designs=("QKV", "QQV"), tasks=("text",), match=("params",), text=poem)
+    assert command(register(mine)) == "qkvlab study own --tasks text --match params --text 'a poem.txt'"
+
+
 def test_the_command_of_a_study_whose_tasks_have_more_designs(monkeypatch):
     spec = make(recipe="own", designs=("QKV", "QQV"), also={"library": ("XXV",)})
     monkeypatch.setattr("qkvlab.study.recipes.find", lambda name: spec)

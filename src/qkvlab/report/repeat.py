@@ -29,11 +29,12 @@ def command(registration: dict[str, Any]) -> str:
         "--seeds": len(registration["seeds"]["judge"]),
         "--delta": _deltas(registration),
         "--alpha": registration["alpha"],
+        "--match": registration.get("match"),
+        "--text": _text(registration),
     }
     for option, value in told.items():
         if value and plan is not None and value != plan[option]:
-            said = ",".join(value) if isinstance(value, list) else repr(value)
-            parts += [option, said]
+            parts += [option, ",".join(value) if isinstance(value, list) else str(value)]
     return shlex.join(parts)
 
 
@@ -45,16 +46,21 @@ def _everywhere(designs: list[str], arms: Sequence[Iterable[str]]) -> list[str]:
 def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
     try:
         spec = recipes.find(registration["recipe"])
-    except BadInput:  # a study from a file: its name is all there is to say
+        own = {"tasks": tuple(dict.fromkeys(each["task"] for each in registration["tasks"]))}
+        own["match"] = tuple(registration.get("match", spec.match))
+        settings = [setting for _, setting in spec.model_copy(update=own).pairs()]
+    except BadInput:  # a study from a file, or of another version: its name is all there is to say
         return None
     planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
         "--designs": _everywhere([name for arms in planned for name in arms], planned),
         "--tasks": list(spec.tasks),
-        "--settings": [setting for _, setting in spec.pairs()],
+        "--settings": settings,
         "--seeds": spec.judge_seeds,
         "--delta": spec.delta,
         "--alpha": spec.alpha,
+        "--match": list(spec.match),
+        "--text": None,
     }
 
 
@@ -68,4 +74,16 @@ def _deltas(registration: dict[str, Any]) -> float | None:
             return None
         if own != each["delta"]:
             return deltas.pop() if len(deltas) == 1 else None
+    return None
+
+
+def _text(registration: dict[str, Any]) -> str | None:
+    """Return the name of the user's text; None where every task reads its own."""
+    for each in registration["tasks"]:
+        name = each["facts"].get("text")
+        try:
+            if name is not None and name != tasks.find(each["task"]).facts(each["setting"]).get("text"):
+                return name
+        except BadInput:
+            return None
     return None
