@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from calling import HOSTILE
 
+from qkvlab.study import recipes
 from qkvlab.study.registration import register
 from qkvlab.study.spec import make
 from qkvlab.study.store import Store
@@ -150,8 +151,13 @@ def test_the_database_of_another_program(cli_here, tmp_path):
     assert (tmp_path / "out" / "study.db").read_bytes() == before
 
 
+def article():
+    return recipes.find("article")
+
+
 def registered(folder: Path) -> Store:
-    study = make(recipe="article", designs=("QKV", "QQV"), settings=("same-word/fixed",), judge_seeds=24)
+    sizes = {"settings": ("same-word/fixed",), "judge_seeds": 24}
+    study = make(recipe="article", designs=("QKV", "QQV"), tasks=article().tasks, match=article().match, **sizes)
     return Store.create_or_continue(folder, register(study))
 
 
@@ -164,6 +170,7 @@ def test_another_registration_is_shown_with_its_difference(cli_here, tmp_path):
         (["--seeds", "25"], "seeds"),
         (["--designs", "QKV,XXV"], "designs"),
         (["--settings", "synonym/fixed"], "synonym/fixed"),
+        (["--match", "none"], "match"),
     ):
         line = cli_here("study", *SMALL, *more, "--out", "out").refusal(3)
         assert "another study is registered in" in line and phrase in line

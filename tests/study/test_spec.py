@@ -279,10 +279,14 @@ def test_recipes_are_found_by_their_files():
 
 def test_the_article_and_the_fifteen():
     article, fifteen = recipes.find("article"), recipes.find("fifteen")
-    assert set(article.designs) == {"QKV", "QQV", "XXV", "XKV", "QKK", "QQQ", "uniform", "frozen", "QDQ"}
+    assert set(article.designs) == {"QKV", "QQV", "XXV", "XKV", "QKK", "uniform", "frozen"}
     assert set(fifteen.designs) == {*designs.PATTERNS, "uniform", "frozen", "QDQ"}
     assert article.designs[0] == fifteen.designs[0] == article.baseline == "QKV"
-    assert len(article.pairs()) == len(fifteen.pairs()) == 17
+    assert len(fifteen.pairs()) == 17
+    assert article.tasks == ("library", "sentence", "recall", "text")
+    assert dict.fromkeys(task for task, _ in article.pairs()) == dict.fromkeys(article.tasks)
+    assert {tasks.find(task).match(setting) for task, setting in article.pairs()} == {"none", "params"}
+    assert {"QQQ", "QDQ"} < set(article.arms("library")) and "QKV/kv2" in article.arms("recall")
 
 
 def test_an_unknown_recipe():
