@@ -125,6 +125,18 @@ class Setting:
         """Its registered numbers but for what is made equal: by these, settings with and without it are the same."""
         return {name: value for name, value in self.facts.items() if name != "match"}
 
+    def width(self, design: str, plain: Setting) -> int | None:
+        """Return the feed-forward width of a design, from the registered numbers; None where there is no such part.
+
+        Args:
+            design: that runs here.
+            plain: the same setting where nothing is made equal.
+        """
+        if "hidden" not in self.facts or design not in plain.arms:
+            return None
+        channel = 2 * self.facts["d_model"] * self.facts["layers"]
+        return self.facts["hidden"] + (self.arms[design].params - plain.arms[design].params) // channel
+
     @property
     def covered(self) -> bool:
         """Whether coverage was measured."""
