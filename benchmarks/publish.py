@@ -2,7 +2,8 @@
 
     python benchmarks/publish.py qkvlab-runs/article --results results/2026-11-22-article
 
-Refuses a study with undecided comparisons. The READMEs change only between their markers.
+Refuses a study with undecided comparisons, unless --allow-undecided: then the record lists what each of them waits
+for. The READMEs change only between their markers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from qkvlab import record, report, tasks
 from qkvlab.report import markdown
+from qkvlab.report.obstacles import Obstacle, obstacles
 from qkvlab.study.decisions import Findings
 from qkvlab.study.store import Store
 from qkvlab.study.weights import path_of, ship_model
@@ -27,28 +29,31 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--wall", required=True, help="how long it took and on what, such as '11 min on 2 cores'")
+    parser.add_argument("--allow-undecided", action="store_true", help="list what is open, with its obstacle")
     args = parser.parse_args()
     written = report.write(args.study)
     with Store.read(args.study) as store:
         findings = Findings(store.registration, store.results())
     document = json.loads(written.verdicts.read_text("utf-8"))
-    open_ones = [row for row in document["comparisons"] if row["verdict"] == "undecided"]
-    if open_ones:
-        raise SystemExit(f"{len(open_ones)} comparisons are undecided; run the study on first.")
+    waiting = obstacles(findings)
+    if waiting and not args.allow_undecided:
+        raise SystemExit(f"{len(waiting)} comparisons are undecided; run the study on first, or --allow-undecided.")
     answer = {lang: report.short_answer(findings, lang) for lang in READMES}
     _ship(args.study, findings, {**document, "answer": answer})
     _results(args.results, written, findings)
-    (args.results / "README.md").write_text(_origin(args.results.name, document, answer["en"], args.wall), "utf-8")
+    text = origin(args.results.name, document, answer["en"], args.wall, waiting)
+    (args.results / "README.md").write_text(text, "utf-8")
     for lang, path in READMES.items():
         path.write_text(filled(path.read_text("utf-8"), document, answer[lang], lang), "utf-8")
 
 
 def filled(text: str, document: dict, answer: list[str], lang: str) -> str:
-    """Put the record's answer, table and legend between a README's markers."""
+    """Put the record's answer, claims, table and legend between a README's markers."""
     blocks = {
         "answer": "\n".join(f"- {sentence}" for sentence in answer),
         "table": markdown.table(document, lang),
         "legend": markdown.legend(document, lang),
+        "claims": markdown.claims(document, lang),
     }
     for name, block in blocks.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -64,13 +69,13 @@ def _ship(study: Path, findings: Findings, document: dict) -> None:
     shutil.rmtree(into / "models", ignore_errors=True)
     for task, setting in findings.settings:
         if setting in tasks.find(task).shown:
-            for design in findings.registration["designs"]:
+            for design in [] if findings.barred((task, setting)) else findings.designs((task, setting)):
                 ship_model(path_of(study, task, setting, design), path_of(into, task, setting, design))
 
 
 def _results(folder: Path, written: report.Written, findings: Findings) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for path in (written.report, written.results, written.verdicts):
+    for path in (written.report, written.results, written.verdicts, *written.papers):
         shutil.copyfile(path, folder / path.name)
     for path in written.figures:
         shutil.copyfile(path, folder / "figures" / path.name)
@@ -79,25 +84,32 @@ def _results(folder: Path, written: report.Written, findings: Findings) -> None:
     )
 
 
-def _origin(name: str, document: dict, answer: list[str], wall: str) -> str:
-    origin = document["origin"]
-    versions = ", ".join(f"{k} {' '.join(v)}" for k, v in origin["versions"].items())
+def origin(name: str, document: dict, answer: list[str], wall: str, waiting: list[Obstacle]) -> str:
+    """Return the README of a folder of results."""
+    from_ = document["origin"]
+    versions = ", ".join(f"{k} {' '.join(v)}" for k, v in from_["versions"].items())
+    claims = markdown.claims(document, "en")
+    still_open = [f"- {each.where.en}: {each.words.en}" for each in waiting]
     return "\n".join(
         [
             f"# {name}",
             "",
             *(f"- {sentence}" for sentence in answer),
             "",
+            *([claims, ""] if claims else []),
             markdown.table(document, "en"),
             "",
-            f"Repeat it: `qkvlab study {origin['recipe']} --minutes 60`. It took {wall}: {origin['cells']:,} "
-            f"trainings, {origin['model_seconds']:,} seconds summed over models.",
+            *(["Undecided, with what each would take if its next seeds are like the last:", ""] if waiting else []),
+            *([*still_open, ""] if waiting else []),
+            f"Repeat it: `qkvlab study {from_['recipe']} --minutes 60`. It took {wall}: {from_['cells']:,} "
+            f"trainings, {from_['model_seconds']:,} seconds summed over models.",
             "",
-            f"Machine: {origin['machine']}; device: {' '.join(origin['devices'])}; {versions}.",
-            f"Registration {origin['registration']}, source {origin['source']}.",
+            f"Machine: {from_['machine']}; device: {' '.join(from_['devices'])}; {versions}.",
+            f"Registration {from_['registration']}, source {from_['source']}.",
             "",
             "`registration.json` was written before the first run; `results.csv` has every training; `verdicts.json`",
-            "has every interval; `report.html` shows all of it, in Chinese and English; `figures/` has its pictures.",
+            "has every interval; `report.html` shows all of it, in Chinese and English; `figures/` has its pictures;",
+            "`table.tex` and `table.zh.tex` are for papers, `citation.bib` cites the study.",
             "",
         ]
     )

@@ -10,9 +10,9 @@ from calling import COMMAND, environment, outside
 
 import qkvlab
 from qkvlab import designs as all_designs
+from qkvlab import tasks
 from qkvlab.contracts import Dims
 from qkvlab.errors import Refusal
-from qkvlab.tasks.library import TASK
 
 COMMANDS = ["study", "report", "ask", "designs", "tasks"]
 
@@ -108,13 +108,15 @@ def test_words_come_before_codes(cli_here, lang, phrase, monkeypatch):
 
 def test_tasks_are_listed(cli_here, monkeypatch):
     rows = cli_here("tasks", "--json").json["tasks"]
-    assert [row["setting"] for row in rows] == list(TASK.settings())
-    assert all((row["task"], row["metric"], row["chance"]) == ("library", "error", 0.875) for row in rows)
+    every = [(task, setting) for task in tasks.catalogue().values() for setting in task.settings()]
+    assert [(row["task"], row["setting"]) for row in rows] == [(task.name, setting) for task, setting in every]
+    for row, (task, setting) in zip(rows, every, strict=True):
+        assert (row["metric"], row["chance"]) == (task.metric, task.chance(setting))
     monkeypatch.setenv("COLUMNS", "160")
     for lang in ("zh", "en"):
         said = cli_here("tasks", "--lang", lang)
-        assert said.code == 0 and all(setting in said.out for setting in TASK.settings())
-        assert TASK.words.of(lang) in said.out
+        assert said.code == 0 and all(setting in said.out for _, setting in every)
+        assert all(task.words.of(lang) in said.out for task in tasks.catalogue().values())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 
 from qkvlab import report
 from qkvlab.errors import BadInput, StoreError
-from qkvlab.report.view import look
 from qkvlab.study import weights
 from qkvlab.study.decisions import Findings
 from qkvlab.study.store import Store
@@ -190,7 +189,7 @@ def test_a_registration_of_another_version_is_refused(tmp_path):
 
 def test_a_study_of_many_comparisons_stays_small(tmp_path):
     plan = fabricated.registration()
-    study = look(Findings(plan, fabricated.results(plan)))
+    study = report.look(Findings(plan, fabricated.results(plan)))
     page = report.write(fabricated.study(tmp_path, models=False)).report.stat().st_size
     assert page / len(study.comparisons()) * 128 < 3_000_000
 

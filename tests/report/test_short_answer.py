@@ -1,4 +1,4 @@
-"""The sentences of the short answer follow from the verdicts, for every verdict, in both languages."""
+"""The sentences of the answer at length follow from the verdicts, for every verdict, in both languages."""
 
 import dataclasses
 from typing import get_args
@@ -10,8 +10,8 @@ from qkvlab import report
 from qkvlab.evidence import Reason, Word
 from qkvlab.report.answer import sentences
 from qkvlab.report.clauses import clause, kind
+from qkvlab.report.gather import look
 from qkvlab.report.titles import listed, title
-from qkvlab.report.view import look
 from qkvlab.report.wording import STYLES, explain
 from qkvlab.study.decisions import Findings
 from qkvlab.study.registration import register
@@ -38,6 +38,7 @@ WHY = {
     "no floor": ("没有平均注意力", "without the control"),
     "too many diverged": ("10% 的训练发散", "10% of the runs"),
     "interval empty": ("违背", "break the assumptions"),
+    "below the bar": ("没达到这项任务的门槛", "missed the bar"),
 }
 
 
@@ -52,7 +53,12 @@ def with_verdict(word, **changes):
             for c in setting.comparisons
         ]
         settings.append(dataclasses.replace(setting, comparisons=tuple(compared)))
-    return dataclasses.replace(STUDY, settings=tuple(settings))
+    chapter = dataclasses.replace(STUDY.chapters[0], settings=tuple(settings))
+    return dataclasses.replace(STUDY, chapters=(chapter,))
+
+
+def at_length(findings, lang):
+    return [sentence.whole.of(lang) for sentence in sentences(look(findings))]
 
 
 def of_design(study, name):
@@ -88,7 +94,7 @@ def test_better_and_worse_are_not_mixed_up():
 
 
 def test_the_sentences_of_a_real_mixture():
-    zh, en = (report.short_answer(Findings(PLAN, fabricated.results(PLAN)), lang) for lang in ("zh", "en"))
+    zh, en = (at_length(Findings(PLAN, fabricated.results(PLAN)), lang) for lang in ("zh", "en"))
     assert en[0].startswith("One matrix for Q and K (QQV): no difference larger than 0.05 from")
     assert "still undecided on “synonym”" in en[0]
     assert "no better than guessing (error rate 0.87, guessing 0.88)" in en[1] and "XXV" in en[1]
@@ -108,7 +114,7 @@ def test_words_come_before_codes():
 
 def test_designs_that_fared_alike_share_a_sentence():
     plan = fabricated.renamed(PLAN, "frozen", "QQQ")
-    said = report.short_answer(Findings(plan, fabricated.results(plan)), "en")
+    said = at_length(Findings(plan, fabricated.results(plan)), "en")
     assert sum("QQQ" in sentence for sentence in said) == 1
     assert "QQV" in next(sentence for sentence in said if "QQQ" in sentence)
 
@@ -134,7 +140,7 @@ def test_a_control_that_does_not_lose_is_a_warning():
         dataclasses.replace(r, metrics={"error": 0.02}, diverged=False) if r.cell.design == "frozen" else r
         for r in fabricated.results(plan, settings=1)
     ]
-    said = report.short_answer(Findings(plan, good), "en")
+    said = at_length(Findings(plan, good), "en")
     assert any(sentence.startswith("Careful:") and "frozen" in sentence for sentence in said)
     assert not any("as they should" in sentence for sentence in said)
 

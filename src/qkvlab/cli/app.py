@@ -60,6 +60,10 @@ def study(
     seeds: Annotated[int | None, typer.Option(help="Judge at most so many seeds.")] = None,
     delta: Annotated[float | None, typer.Option(help="Smallest difference that matters; each task's own.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Chance of any wrong verdict in the study.")] = None,
+    match: Annotated[
+        str | None, typer.Option(help="What is made equal by the feed-forward width: none, params, flops or several.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="A UTF-8 file for the tasks that read text.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes; run again to go on.")] = 3.0,
     lang: LangOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
@@ -79,12 +83,15 @@ def study(
     `qkvlab study fifteen --settings directed/fixed` - all fifteen ways on one setting
 
     `qkvlab study --designs QKV,QQV,QKK --settings synonym --out my-study`
+
+    `qkvlab study --tasks text --text my.txt --match none,params` - your own text, plain and at equal parameters
     """
     from qkvlab.cli.study import run_study
 
     run_study(
         recipe, designs=designs, tasks=tasks, settings=settings, seeds=seeds, delta=delta, alpha=alpha,
-        minutes=minutes, lang=_lang(lang), device=device, out=out, as_json=json,
+        match=match, text=text, minutes=minutes, lang=_lang(lang), device=device, out=out,
+        as_json=json,
     )  # fmt: skip
 
 
@@ -133,6 +140,56 @@ def ask(
 
 
 @app.command()
+def claims(
+    name: Annotated[str | None, typer.Argument(help="A claim's number or id; leave it out to list all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a study; the recorded one unless given.")] = None,
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Every sentence people say about Q, K and V: verdict, evidence, literature, and how to answer in an interview.
+
+    **Examples**
+
+    `qkvlab claims`
+
+    `qkvlab claims 3`
+
+    `qkvlab claims no-synonyms --lang zh`
+    """
+    from qkvlab.cli.claims import show_claims
+
+    show_claims(name, folder=out, lang=_lang(lang), as_json=json)
+
+
+@app.command()
+def look(
+    text: Annotated[
+        str | None, typer.Argument(help="A sentence, such as 我爱北京; leave it out to list the words.")
+    ] = None,
+    setting: Annotated[
+        str, typer.Option(help="Which trained models read it: one-layer/positions or two-layers/positions.")
+    ] = "one-layer/positions",
+    lang: LangOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look inside a sentence: whom each verb attends to under each design, and whom it names.
+
+    Runs the small models that ship with the package, in NumPy.
+
+    **Examples**
+
+    `qkvlab look 我爱北京`
+
+    `qkvlab look 老师把小明批评了 --setting two-layers/positions`
+
+    `qkvlab look "I love Beijing" --lang en`
+    """
+    from qkvlab.cli.look import look_at
+
+    look_at(text, setting=setting, lang=_lang(lang), as_json=json)
+
+
+@app.command()
 def designs(
     d_model: Annotated[int, typer.Option(help="Width of x.")] = 768,
     heads: Annotated[int, typer.Option(help="Query heads.")] = 12,
@@ -158,28 +215,6 @@ def tasks(lang: LangOption = None, json: JsonOption = False) -> None:
     from qkvlab.cli.listings import list_tasks
 
     list_tasks(lang=_lang(lang), as_json=json)
-
-
-@app.command()
-def claims(
-    name: Annotated[str | None, typer.Argument(help="A claim's number or id; leave it out to list all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of a study; the recorded one unless given.")] = None,
-    lang: LangOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Every sentence people say about Q, K and V: verdict, evidence, literature, and how to answer in an interview.
-
-    **Examples**
-
-    `qkvlab claims`
-
-    `qkvlab claims 3`
-
-    `qkvlab claims no-synonyms --lang zh`
-    """
-    from qkvlab.cli.claims import show_claims
-
-    show_claims(name, folder=out, lang=_lang(lang), as_json=json)
 
 
 def _lang(asked: Language | None) -> Lang:

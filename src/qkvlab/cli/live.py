@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from qkvlab.cli.verdicts import legend, verdict_table
+from qkvlab.cli.verdicts import legend, verdict_tables
 from qkvlab.study.run import Progress
 from qkvlab.tasks.vocabulary import Lang
 
@@ -63,7 +63,7 @@ class Live:
             Text(self._line(progress), style="bold"),
             Text(self._latest(progress), style="dim"),
             Padding(ProgressBar(total=1.0, completed=share, width=60), (0, 0, 1, 0)),
-            verdict_table(progress.findings, self._lang, active),
+            verdict_tables(progress.findings, self._lang, active),
             Text(legend(progress.findings, self._lang), style="dim"),
         )
 

@@ -32,6 +32,8 @@ def run_study(
     seeds: int | None,
     delta: float | None,
     alpha: float | None,
+    match: str | None,
+    text: Path | None,
     minutes: float,
     lang: Lang,
     device: str,
@@ -46,7 +48,8 @@ def run_study(
         KeyboardInterrupt: passed on after saying how to continue.
     """
     base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
-    spec = _changed(base, designs, tasks, settings, seeds, delta, alpha)
+    others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text}
+    spec = _changed(base, designs, tasks, settings, match, others)
     folder = out if out is not None else Path("qkvlab-runs") / spec.recipe
     _warn_of_few_seeds(spec, lang)
     live = Live(Console(stderr=True), lang)
@@ -69,20 +72,18 @@ def _changed(
     designs: str | None,
     tasks: str | None,
     settings: str | None,
-    seeds: int | None,
-    delta: float | None,
-    alpha: float | None,
+    match: str | None,
+    others: dict[str, Any],
 ) -> Spec:
-    fields: dict[str, Any] = base.model_dump()
+    fields: dict[str, Any] = base.model_dump() | {name: v for name, v in others.items() if v is not None}
     if designs is not None:
-        fields["designs"] = _list("--designs", designs)
+        fields |= {"designs": _list("--designs", designs), "also": {}}
     if tasks is not None:
-        fields["tasks"] = _list("--tasks", tasks)
+        fields |= {"tasks": _list("--tasks", tasks), "settings": ()}
     if settings is not None:
         fields["settings"] = _expanded(_list("--settings", settings), tuple(fields["tasks"]))
-    for name, value in (("judge_seeds", seeds), ("delta", delta), ("alpha", alpha)):
-        if value is not None:
-            fields[name] = value
+    if match is not None:
+        fields["match"] = _list("--match", match)
     names = [name.upper() for name in fields["designs"]]
     if designs is not None and fields["baseline"].upper() not in names:
         fields["baseline"] = make(**{**fields, "baseline": fields["designs"][0]}).designs[0]

@@ -1,23 +1,29 @@
 """Transformer blocks with any design inside: what encoder and decoder share.
 
-    b batch    t token    d d_model    f hidden
+    b batch    t token    n wanted token    d d_model    f hidden
 
 Norms have no gains and no layer has a bias, so every parameter is a matrix and the budget of a design is easy to count.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qkvlab.attention import Attention
-from qkvlab.attention.masks import Causal
+from qkvlab.attention import Attention, Trace, core
+from qkvlab.attention.masks import Causal, combine, without_self
 from qkvlab.designs import Design
 
 
 def norm(x: Tensor) -> Tensor:
     """Scale every token to root mean square 1 (Zhang & Sennrich, arXiv 1910.07467), without a gain."""
     return F.rms_norm(x, x.shape[-1:])
+
+
+def at(x: Tensor, places: Tensor) -> Tensor:
+    """Tokens at some places: (b, t, d) and (b, n) -> (b, n, d)."""
+    return torch.take_along_dim(x, places[..., None], dim=-2)
 
 
 class Block(nn.Module):
@@ -39,9 +45,48 @@ class Block(nn.Module):
         self.widen = nn.Linear(d_model, hidden, bias=False) if hidden else None
         self.narrow = nn.Linear(hidden, d_model, bias=False) if hidden else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, t, d) -> (b, t, d)."""
-        x = x + self.attention(norm(x), causal=self.causal)
+    def forward(self, x: Tensor, *, padding: Tensor | None = None, only: Tensor | None = None) -> Tensor:
+        """(b, t, d) -> (b, t, d), or (b, n, d) at some places only.
+
+        Args:
+            x: (b, t, d).
+            padding: (b, t), True for real tokens; None when all are.
+            only: (b, n), places whose result is wanted; no other token asks or is fed forward.
+        """
+        if only is None:
+            return self._feed(x + self.attention(norm(x), causal=self.causal, padding=padding))
+        memory, asking = self.attention.remember(norm(x)), at(x, only)
+        visible = self._visible(x, padding, only)
+        return self._feed(asking + self.attention(norm(asking), memory, padding=padding, mask=visible))
+
+    def trace(self, x: Tensor, *, padding: Tensor | None = None, keys: Tensor | None = None) -> tuple[Tensor, Trace]:
+        """Do what `forward` does and keep every step of its attention.
+
+        Args:
+            x: (b, t, d).
+            padding: (b, t), True for real tokens.
+            keys: (b, t), which place's key stands at each place, a permutation; its own unless given. Scores and
+                weights are those before this exchange, which moves weights from one value to another.
+        """
+        trace = self.attention.trace(norm(x), causal=self.causal, padding=padding)
+        if keys is None:
+            return self._feed(x + trace.output), trace
+        # softmax does not know in which order keys stand: with them, whole columns of weights change places
+        weights = torch.take_along_dim(trace.weights, keys[:, None, None, :], dim=-1)
+        mixed = core.mix(weights, trace.v).swapaxes(-3, -2).flatten(-2)
+        return self._feed(x + self.attention.out(mixed)), trace
+
+    def _visible(self, x: Tensor, padding: Tensor | None, only: Tensor) -> Tensor | None:
+        # what the tokens at some places see, (b, 1, n, t): the layer cannot know which tokens of a memory ask
+        shape = (len(x), 1, x.shape[-2], x.shape[-2])
+        allowed = combine(shape, causal=self.causal, padding=padding, mask=None, device=x.device)
+        if not self.attention.design.sees_itself:
+            allowed = without_self(allowed, x.shape[-2], x.device)
+        if allowed is None:
+            return None
+        return torch.take_along_dim(allowed.expand(shape), only[:, None, :, None], dim=-2)
+
+    def _feed(self, x: Tensor) -> Tensor:
         if self.widen is None or self.narrow is None:
             return x
         return x + self.narrow(F.gelu(self.widen(norm(x))))

@@ -1,6 +1,6 @@
 """The decoder: words in a row, each predicts what follows from what stands before it.
 
-b batch    t token    q asked token    w words    d d_model    n span
+b batch    t token    q asked token    w words    d d_model    n span    l layer
 """
 
 from __future__ import annotations
@@ -55,11 +55,21 @@ class Decoder(nn.Module):
     def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
         """Whole numbers (b, t) -> logits (b, t, w), or (b, q, w) at the places ``asked`` (b, q)."""
         x = norm(self.embed(tokens))
-        for block in self.blocks:
-            x = block(x)
-        if asked is not None:
-            x = torch.take_along_dim(x, asked[..., None], dim=-2)
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x = block(x, only=asked if i == last else None)
         return norm(x) @ self.words.mT / math.sqrt(self.words.shape[-1])
+
+    def own(self, tokens: Tensor) -> Tensor:
+        """Share of heads in which a token's largest weight is strictly its own: (b, t) -> (l, b, t)."""
+        x, shares = norm(self.embed(tokens)), []
+        for block in self._blocks():
+            weights = block.attention.trace(norm(x), causal=True).weights
+            mine = weights.diagonal(dim1=-2, dim2=-1)
+            others = weights - torch.diag_embed(mine)
+            shares.append((mine > others.amax(-1)).float().mean(-2))
+            x = block(x)
+        return torch.stack(shares)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Whole numbers (b, t) -> what the first block reads, (b, t, d)."""
@@ -70,3 +80,6 @@ class Decoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions[: x.shape[-2]]
         return x
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from qkvlab.report.answer import short_answer
+from qkvlab.report.gather import look
+from qkvlab.report.gist import short_answer
 from qkvlab.report.titles import title
-from qkvlab.report.view import Study, look
+from qkvlab.report.view import Study
 from qkvlab.report.wording import SYMBOLS, VERDICTS, explain, label, metric_words
 from qkvlab.report.write import Written, write
 

@@ -1,4 +1,4 @@
-"""The short answer: sentences that follow from the verdicts by rule, with no hand in between.
+"""The answer at length: sentences that follow from the verdicts by rule, with no hand in between.
 
 Designs that fared the same in every setting share a sentence; floor and placebo share one; the last two say
 what is open and what no small model can tell.
@@ -10,13 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qkvlab.contracts import Words
-from qkvlab.report.clauses import OPEN, ORDER, Found, clause, kind, where
+from qkvlab.report.clauses import OPEN, ORDER, Found, clause, kind, missed, where
 from qkvlab.report.numbers import span, whole
 from qkvlab.report.titles import joined
-from qkvlab.report.view import FLOORS, Study, look
+from qkvlab.report.view import FLOORS, Setting, Study
 from qkvlab.report.wording import capital, label
-from qkvlab.study.decisions import Findings
-from qkvlab.tasks.vocabulary import Lang
 
 SENTENCES = 4
 """Sentences on designs at most; the table has them all."""
@@ -25,14 +23,9 @@ SPELLED = 4
 """Designs of one sentence that are said in words; of more there is only room for the codes."""
 
 
-def short_answer(findings: Findings, lang: Lang) -> list[str]:
-    """Return the sentences on a study in one language, most important first."""
-    return [sentence.whole.of(lang) for sentence in sentences(look(findings))]
-
-
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the short answer.
+    """A sentence of the answer.
 
     Attributes:
         lead: what it is about, with its colon; may be empty.
@@ -58,8 +51,9 @@ def sentences(study: Study) -> list[Sentence]:
     told = list(groups.values())
     said = [_designs(study, names, first=i == 0) for i, names in enumerate(told[:SENTENCES])]
     left = [name for names in told[SENTENCES:] for name in names]
-    plain = [Sentence(Words("", ""), said) for said in (_status(study, left), _limits(study))]
-    return [Sentence(_tidy(each.lead), _tidy(each.rest)) for each in (*said, *_floors(study), *plain)]
+    plain = [Sentence(Words("", ""), said) for said in (_status(study, left), limits(study))]
+    every = (*said, *_floors(study), *_barred(study), *plain)
+    return [Sentence(_tidy(each.lead), _tidy(each.rest)) for each in every]
 
 
 def _tidy(words: Words) -> Words:
@@ -67,7 +61,8 @@ def _tidy(words: Words) -> Words:
 
 
 def _found(study: Study, name: str) -> list[Found]:
-    return [(setting, each) for setting, each in study.comparisons() if each.arm.design == name]
+    # where the baseline missed the bar nobody was judged: a sentence of its own says so
+    return [(s, each) for s, each in study.comparisons() if each.arm.design == name and not s.barred]
 
 
 def _names(study: Study, names: list[str]) -> Words:
@@ -83,14 +78,18 @@ def _designs(study: Study, names: list[str], *, first: bool) -> Sentence:
     found = [each for name in names for each in _found(study, name) if each[1].verdict.n]
     clauses = []
     for told in ORDER:
-        for delta in dict.fromkeys(each[0].delta for each in found if kind(each) == told):
-            here = [each for each in found if kind(each) == told and each[0].delta == delta]
+        for scale in dict.fromkeys(_scale(each[0]) for each in found if kind(each) == told):
+            here = [each for each in found if kind(each) == told and _scale(each[0]) == scale]
             clauses.append(clause(study, told, here, first=first and not clauses))
     who = _names(study, names)
     return Sentence(
         Words(f"{who.zh}：", f"{capital(who.en)}:"),
         Words(f"{'；'.join(each.zh for each in clauses)}。", f"{'; '.join(each.en for each in clauses)}."),
     )
+
+
+def _scale(setting: Setting) -> tuple[str, float]:
+    return setting.metric, setting.delta
 
 
 def _floors(study: Study) -> list[Sentence]:
@@ -102,7 +101,7 @@ def _floors(study: Study) -> list[Sentence]:
     odd = [each for each in decided if each[1].verdict.verdict != "worse"]
     who = _names(study, list(dict.fromkeys(each.arm.design for _, each in odd or decided)))
     if odd:
-        on = where(study, odd)
+        on = where(study, [setting for setting, _ in odd])
         zh = f"对照 {who.zh}在{on.zh}上没有更差，那里的结果说明不了 Q、K 学到了什么。"
         en = f"{who.en} did not lose on {on.en}, so those results say little about what Q and K learn."
         return [Sentence(Words("注意：", "Careful:"), Words(zh, en))]
@@ -113,6 +112,19 @@ def _floors(study: Study) -> list[Sentence]:
         f"The controls lose, as they should, {every} decided so far:",
     )
     return [Sentence(lead, Words(f"{who.zh}。", f"{who.en}."))]
+
+
+def _barred(study: Study) -> list[Sentence]:
+    """Say where the baseline learned too little for a comparison to mean anything."""
+    if not study.barred:
+        return []
+    on = where(study, study.barred)
+    said = [missed(setting) for setting in study.barred]
+    zh, en = "；".join(each.zh for each in said), "; ".join(each.en for each in said)
+    lead = Words(f"{on.zh}不作比较：", f"Not compared on {on.en}:")
+    return [
+        Sentence(lead, Words(f"{study.baseline} 自己没过门槛（{zh}）。", f"{study.baseline} missed the bar ({en})."))
+    ]
 
 
 def _status(study: Study, left: list[str]) -> Words:
@@ -146,14 +158,14 @@ def _status(study: Study, left: list[str]) -> Words:
     )
 
 
-def _limits(study: Study) -> Words:
-    """Say how small the models were."""
-    said = {"layers": ("{} 层注意力", "{} attention layer"), "d_model": ("宽度 {}", "width {}")}
-    said["steps"] = ("训练 {} 步", "{} training steps")
+def limits(study: Study) -> Words:
+    """Say how small the models were, and what follows for large ones."""
+    said = {"layers": ("{} 层注意力", "{} attention layer{s}"), "d_model": ("宽度 {}", "width {}")}
+    said["steps"] = ("训练 {} 步", "{} training step{s}")
     sizes = {key: span((float(s.facts[key]) for s in study.settings if key in s.facts), digits=0) for key in said}
     known = [key for key in said if any(c.isdigit() for c in sizes[key])]
     zh = "、".join(said[key][0].format(sizes[key]) for key in known)
-    en = ", ".join(said[key][1].format(sizes[key]) for key in known)
+    en = ", ".join(said[key][1].format(sizes[key], s="" if sizes[key] == "1" else "s") for key in known)
     return Words(
         f"这些都是小模型{f'（{zh}）' if zh else ''}的结果，对大模型下不了定论。",
         f"All of this comes from small models{f' ({en})' if en else ''}; it settles nothing for large ones.",

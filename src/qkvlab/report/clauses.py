@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from qkvlab.contracts import Words
-from qkvlab.report.numbers import short, span
-from qkvlab.report.titles import listed
+from qkvlab.report.numbers import digits, plain, short, span
+from qkvlab.report.titles import joined, listed
 from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.report.wording import label, metric_words
 
@@ -46,18 +46,19 @@ def clause(study: Study, told: str, found: Sequence[Found], *, first: bool) -> W
     Args:
         study: where it comes from.
         told: the kind.
-        found: comparisons of this kind, all with one delta.
+        found: comparisons of this kind, all with one metric and delta.
         first: whether the baseline has yet to be introduced in words.
     """
-    on = where(study, found)
-    settings = {setting.key for setting, _ in found}
+    settings = list(dict.fromkeys(setting for setting, _ in found))
+    on = where(study, settings)
     if told == "equivalent" and NAMED < len(settings) < len(study.settings):
         on = Words(f" {len(settings)} 个设置", f"{len(settings)} settings")
     base = label(study.words(study.baseline), study.baseline) if first else Words(study.baseline, study.baseline)
     gap, what = short(found[0][0].delta), metric_words(found[0][0].metric)
-    mine = span(each.arm.mean for _, each in found)
-    theirs = span(each.baseline.mean for _, each in found)
-    chance = span(setting.chance for setting, _ in found)
+    places = digits(found[0][0].delta)
+    mine = span((each.arm.mean for _, each in found), places)
+    theirs = span((each.baseline.mean for _, each in found), places)
+    chance = span((setting.chance for setting, _ in found), places)
     seeds = span((each.verdict.n for _, each in found), digits=0)
     zh = Words(f"（{what.zh} {mine}，{study.baseline} 是 {theirs}）", f"（{what.zh} {mine}，随机猜是 {chance}）")
     en = Words(f" ({what.en} {mine} instead of {theirs})", f" ({what.en} {mine}, guessing {chance})")
@@ -84,10 +85,23 @@ def clause(study: Study, told: str, found: Sequence[Found], *, first: bool) -> W
     }[told]
 
 
-def where(study: Study, found: Sequence[Found]) -> Words:
-    """Name the settings of some comparisons."""
-    chosen = list(dict.fromkeys(setting.title for setting, _ in found))
-    every = [setting.title for setting in study.settings]
-    if len(chosen) == len(every) > 1:
-        return Words(f"全部 {len(every)} 个设置", f"all {len(every)} settings")
-    return listed(chosen, every)
+def where(study: Study, settings: Iterable[Setting]) -> Words:
+    """Name some settings, task by task where the study has several."""
+    keys = {setting.key for setting in settings}
+    if len(keys) == len(study.settings) > 1:
+        return Words(f"全部 {len(keys)} 个设置", f"all {len(keys)} settings")
+    parts = []
+    for chapter in study.chapters:
+        chosen = [setting.title for setting in chapter.settings if setting.key in keys]
+        if chosen:
+            said = listed(chosen, [setting.title for setting in chapter.settings])
+            name = chapter.words.name
+            parts.append(said if len(study.chapters) == 1 else Words(f"{name.zh}{said.zh}", f"{said.en} in {name.en}"))
+    return Words("以及".join(part.zh for part in parts), joined([part.en for part in parts]))
+
+
+def missed(setting: Setting) -> Words:
+    """Say how far the baseline stayed from the bar of a setting, in numbers."""
+    what, places = metric_words(setting.metric), digits(setting.delta)
+    got, bar = plain(setting.tuned, places), plain(setting.bar, places)
+    return Words(f"调参时{what.zh} {got}，门槛 {bar}", f"{what.en} {got} in tuning, the bar is {bar}")

@@ -44,6 +44,15 @@ def short(value: float | None) -> str:
     return f"{value:.{digits}g}".replace("-", "−")
 
 
+def digits(delta: float) -> int:
+    """Return how many digits show a difference of delta well: its fifth part is visible, and never fewer than two.
+
+    >>> digits(0.05), digits(0.02)
+    (2, 3)
+    """
+    return max(2, math.ceil(-math.log10(delta / 5) - 1e-9))
+
+
 def whole(value: int) -> str:
     """Write a count with its thousands apart.
 

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from qkvlab import claims
 from qkvlab.contracts import Words
-from qkvlab.report import numbers, wording
+from qkvlab.report import numbers, rulings, wording
 from qkvlab.report.answer import Sentence, sentences
+from qkvlab.report.cite import bibtex, citation
+from qkvlab.report.clauses import missed, where
 from qkvlab.report.colours import DARK, LIGHT, page_rules
 from qkvlab.report.figures.bars import bar
 from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
+from qkvlab.report.figures.evidence import evidence_bar
 from qkvlab.report.figures.growing import growing
+from qkvlab.report.figures.sentence import reading
 from qkvlab.report.figures.shelf import panel
-from qkvlab.report.repeat import citation, command
+from qkvlab.report.gist import gist
+from qkvlab.report.repeat import command
+from qkvlab.report.sentence import Read
 from qkvlab.report.shelf import Shelf
 from qkvlab.report.svg import clean, printable
-from qkvlab.report.titles import joined, listed
+from qkvlab.report.titles import joined
 from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.tasks.vocabulary import Lang
 
 
-def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
+def page(study: Study, shelves: list[Shelf], readings: list[Read], day: date, lang: Lang | None = None) -> str:
     """Return the whole page.
 
     Args:
         study: what is told.
         shelves: what the saved models found.
+        readings: how the saved models read the sentence.
+        day: when the last result came in.
         lang: the language it starts in; None for the reader's own.
     """
     return _template().render(
         study=study,
         shelves=shelves,
+        readings=readings,
         lang=lang or "",
+        gist=gist(study),
         answer=sentences(study),
         command=command(study.registration),
         citation=citation(study),
+        bibtex=bibtex(study, day),
         styles=Markup(
             f"{page_rules(LIGHT)}@media screen and (prefers-color-scheme:dark){{{page_rules(DARK)}}}"
             + _file("report.css")
@@ -51,6 +64,11 @@ def page(study: Study, shelves: list[Shelf], lang: Lang | None = None) -> str:
 def explained(study: Study, setting: Setting, comparison: Comparison) -> Words:
     """Say why a comparison has its verdict."""
     return wording.explain(comparison.verdict, study.baseline, setting.delta, setting.metric)
+
+
+def capital(words: Words) -> Words:
+    """Begin with a capital letter where there are any."""
+    return Words(words.zh, wording.capital(words.en))
 
 
 def both(words: Words) -> Markup:
@@ -86,22 +104,36 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "whole": numbers.whole,
         "percent": numbers.percent,
         "joined": joined,
+        "capital": capital,
     }
     environment.globals |= {
         "t": lambda zh, en: both(Words(zh, en)),
         "VERDICTS": wording.VERDICTS,
         "SYMBOLS": wording.SYMBOLS,
         "STYLES": wording.STYLES,
+        "MATCHES": wording.MATCHES,
+        "RULINGS": claims.RULINGS,
+        "RULING_SIGNS": rulings.RULING_SIGNS,
+        "RULING_STYLES": rulings.RULING_STYLES,
+        "STATES": claims.STATES,
+        "SAYS": claims.SAYS,
+        "SAYS_STYLES": rulings.SAYS_STYLES,
+        "SIDES": claims.SIDES,
+        "tried": rulings.tried,
+        "threshold": claims.threshold,
+        "quantity": claims.quantity,
+        "span": claims.span,
+        "evidence_bar": evidence_bar,
         "metric_words": wording.metric_words,
-        "label": wording.label,
-        "capital": wording.capital,
         "facts": wording.facts,
         "explained": explained,
         "bar": bar,
         "growing": growing,
         "curves": curves,
         "panel": panel,
-        "listed": listed,
+        "reading": reading,
+        "missed": missed,
+        "where": where,
         "by_params": by_params,
         "by_cache": by_cache,
     }

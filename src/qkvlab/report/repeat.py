@@ -1,14 +1,15 @@
-"""The command that runs a registered study again, and how to cite it."""
+"""The command that runs a registered study again."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qkvlab import tasks
 from qkvlab.errors import BadInput
-from qkvlab.report.view import Study
 from qkvlab.study import recipes
+from qkvlab.study.registration import FLOOR
 
 
 def command(registration: dict[str, Any]) -> str:
@@ -20,43 +21,46 @@ def command(registration: dict[str, Any]) -> str:
     'qkvlab study article --alpha 0.1'
     """
     parts = ["qkvlab", "study", registration["recipe"]]
-    plan = _plan(registration["recipe"])
+    plan = _plan(registration)
     told = {
-        "--designs": list(dict.fromkeys([*registration["designs"], "uniform"])),
+        "--designs": _everywhere(registration["designs"], [each["arms"] for each in registration["tasks"]]),
         "--tasks": list(dict.fromkeys(each["task"] for each in registration["tasks"])),
         "--settings": [each["setting"] for each in registration["tasks"]],
         "--seeds": len(registration["seeds"]["judge"]),
         "--delta": _deltas(registration),
         "--alpha": registration["alpha"],
+        "--match": registration.get("match"),
+        "--text": _text(registration),
     }
     for option, value in told.items():
         if value and plan is not None and value != plan[option]:
-            said = ",".join(value) if isinstance(value, list) else repr(value)
-            parts += [option, said]
+            parts += [option, ",".join(value) if isinstance(value, list) else str(value)]
     return shlex.join(parts)
 
 
-def citation(study: Study) -> str:
-    """Return one line that names software, study and registration."""
-    origin = study.origin
-    return (
-        f"qkvlab {origin['qkvlab']}, recipe {origin['recipe']}, registration {origin['registration']}, "
-        f"{origin['cells']} cells."
-    )
+def _everywhere(designs: list[str], arms: Sequence[Iterable[str]]) -> list[str]:
+    """Return the designs that run in every setting: the others join single tasks by the recipe."""
+    return [name for name in dict.fromkeys(designs) if all(name in each for each in arms)]
 
 
-def _plan(recipe: str) -> dict[str, Any] | None:
+def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
     try:
-        spec = recipes.find(recipe)
-    except BadInput:  # a study from a file: its name is all there is to say
+        spec = recipes.find(registration["recipe"])
+        own = {"tasks": tuple(dict.fromkeys(each["task"] for each in registration["tasks"]))}
+        own["match"] = tuple(registration.get("match", spec.match))
+        settings = [setting for _, setting in spec.model_copy(update=own).pairs()]
+    except BadInput:  # a study from a file, or of another version: its name is all there is to say
         return None
+    planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
-        "--designs": list(dict.fromkeys([*spec.designs, "uniform"])),
+        "--designs": _everywhere([name for arms in planned for name in arms], planned),
         "--tasks": list(spec.tasks),
-        "--settings": [setting for _, setting in spec.pairs()],
+        "--settings": settings,
         "--seeds": spec.judge_seeds,
         "--delta": spec.delta,
         "--alpha": spec.alpha,
+        "--match": list(spec.match),
+        "--text": None,
     }
 
 
@@ -70,4 +74,16 @@ def _deltas(registration: dict[str, Any]) -> float | None:
             return None
         if own != each["delta"]:
             return deltas.pop() if len(deltas) == 1 else None
+    return None
+
+
+def _text(registration: dict[str, Any]) -> str | None:
+    """Return the name of the user's text; None where every task reads its own."""
+    for each in registration["tasks"]:
+        name = each["facts"].get("text")
+        try:
+            if name is not None and name != tasks.find(each["task"]).facts(each["setting"]).get("text"):
+                return name
+        except BadInput:
+            return None
     return None

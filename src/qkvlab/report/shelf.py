@@ -9,33 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 
 from qkvlab.contracts import Words
 from qkvlab.reference.librarian import Answer, Librarian
-from qkvlab.report.view import Arm, Setting, Study
-from qkvlab.study import weights
+from qkvlab.report.saved import Round, ask_each
+from qkvlab.report.view import Setting, Study
 from qkvlab.tasks import library, shelves, vocabulary
 
 QUESTION = 0
 """怎么减肥？"""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What one trained model answered.
-
-    Attributes:
-        arm: its design.
-        answer: scores, weights, and what came back.
-        right: whether a right book came back.
-        seed: of the model.
-    """
-
-    arm: Arm
-    answer: Answer
-    right: bool
-    seed: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +29,18 @@ class Shelf:
         question: what is asked.
         labels: on the spines.
         right: which books answer the question in this setting.
-        asked: one entry per model.
-        left_out: designs whose file cannot be used.
+        asked: what every model answered.
     """
 
     setting: Setting
     question: Words
     labels: tuple[Words, ...]
     right: tuple[bool, ...]
-    asked: tuple[Asked, ...]
-    left_out: tuple[str, ...]
+    asked: Round[Answer]
+
+    def found(self, answer: Answer) -> bool:
+        """Whether a right book came back."""
+        return answer.book is not None and self.right[answer.book]
 
 
 def ask_all(folder: Path, study: Study) -> list[Shelf]:
@@ -66,31 +50,17 @@ def ask_all(folder: Path, study: Study) -> list[Shelf]:
 
 
 def _ask(folder: Path, study: Study, setting: Setting) -> Shelf | None:
-    files = {name: weights.path_of(folder, *setting.key, name) for name in study.designs}
-    files = {name: path for name, path in files.items() if path.is_file()}
-    if not files:
+    labels = shelves.shelf_for(QUESTION)
+    asked = ask_each(folder, study, setting, lambda name, state: Librarian(name, state).answer(QUESTION, labels))
+    if asked is None:
         return None
     kind = library.Setting.parse(setting.key[1]).question
-    labels = shelves.shelf_for(QUESTION)
     right = shelves.relevant(kind, np.array(QUESTION), np.array(labels))
-    asked, left_out = [], []
-    for name, path in files.items():
-        try:
-            state, origin = weights.load(path)
-            if origin.get("source") != study.registration["source"]:
-                raise ValueError("the model of another study")
-            answer = Librarian(name, state).answer(QUESTION, labels)
-        except (SafetensorError, OSError, KeyError, ValueError, IndexError):
-            left_out.append(name)
-            continue
-        good = answer.book is not None and bool(right[answer.book])
-        asked.append(Asked(setting.arms[name], answer, good, origin.get("seed", "?")))
     words = vocabulary.load().tokens
     return Shelf(
         setting,
         Words(words[QUESTION].zh, words[QUESTION].en),
         tuple(Words(words[token].zh, words[token].en) for token in labels),
         tuple(bool(each) for each in right),
-        tuple(asked),
-        tuple(left_out),
+        asked,
     )

@@ -7,11 +7,40 @@ part only where it tells something apart: with all variants in it, the variant i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from qkvlab import tasks
 from qkvlab.contracts import Words
 from qkvlab.errors import BadInput
 from qkvlab.tasks import Title
+
+
+@dataclass(frozen=True)
+class TaskWords:
+    """A task in words.
+
+    Attributes:
+        name: the short one.
+        tells: what happens in it; empty where nothing is told.
+    """
+
+    name: Words
+    tells: Words
+
+
+def task_words(task: str) -> TaskWords:
+    """Say a task; one that this version does not know keeps its code.
+
+    >>> task_words("library").name.en
+    'the library'
+    """
+    try:
+        words = tasks.find(task).words
+    except BadInput:
+        words = Words(task, task)
+    # a task says its name, a colon, and what happens in it
+    (zh, _, zh_tells), (en, _, en_tells) = words.zh.partition("："), words.en.partition(": ")
+    return TaskWords(Words(zh, en), Words(zh_tells, en_tells))
 
 
 def title(task: str, setting: str) -> Title:

@@ -1,13 +1,9 @@
-"""The study as its report sees it: per setting the arms, their averages, and what became of each comparison.
-
-Everything is computed from the registration and the accepted results; averages are taken over the unbroken
-prefix of the seed list, like the verdicts.
-"""
+"""The study as its report sees it: per setting the arms, their averages, and what became of each comparison."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qkvlab import tasks
+from qkvlab.claims import Told
 from qkvlab.contracts import Words
-from qkvlab.errors import BadInput
-from qkvlab.evidence import Verdict, intervals, paired
-from qkvlab.report.titles import Title, title
-from qkvlab.study.cells import Result
-from qkvlab.study.decisions import Findings, Key
-from qkvlab.study.registration import rule
-from qkvlab.study.verdicts import origin
+from qkvlab.evidence import Verdict
+from qkvlab.report.titles import TaskWords, Title
+from qkvlab.study.decisions import Key
 
 Floats = NDArray[np.float64]
 FLOORS = ("uniform", "frozen")
 """The floor and the placebo: they are there to lose."""
+
+_PLAIN = re.compile(r"[^A-Za-z0-9-]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +55,18 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One design against the baseline; low, high and mean are those of looks 1 ... n."""
+    """One design against the baseline.
+
+    Attributes:
+        arm: the design.
+        baseline: what it is held against.
+        verdict: what is known.
+        low: lower ends of the interval at looks 1 ... n.
+        high: upper ends.
+        mean: running means.
+        anchor: its id on the page.
+        obstacle: what an undecided comparison waits for; None for a decided one.
+    """
 
     arm: Arm
     baseline: Arm
@@ -69,19 +74,37 @@ class Comparison:
     low: Floats
     high: Floats
     mean: Floats
+    anchor: str
+    obstacle: Words | None
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """One setting of one task."""
+    """One setting of one task.
+
+    Attributes:
+        key: (task, setting).
+        title: its name among the settings of its task.
+        full: its name among those of all tasks of the study.
+        words: what is asked.
+        bar: the metric that the baseline must reach in tuning; None for no bar.
+        tuned: the metric that the baseline reached there; NaN as long as it is tuned.
+        barred: whether it missed the bar, so that nothing is judged.
+        facts: registered numbers.
+        main: whether pictures show it first.
+    """
 
     key: Key
     title: Title
+    full: Title
     words: Words
     metric: str
     delta: float
     clip: float
     chance: float
+    bar: float | None
+    tuned: float
+    barred: bool
     facts: dict[str, Any]
     arms: dict[str, Arm]
     comparisons: tuple[Comparison, ...]
@@ -93,14 +116,73 @@ class Setting:
         return any(arm.runs for arm in self.arms.values())
 
     @property
+    def match(self) -> str:
+        """Which budget is made equal across designs."""
+        return self.facts.get("match", "none")
+
+    @property
+    def unmatched(self) -> dict[str, Any]:
+        """Its registered numbers but for what is made equal: by these, settings with and without it are the same."""
+        return {name: value for name, value in self.facts.items() if name != "match"}
+
+    @property
     def covered(self) -> bool:
         """Whether coverage was measured."""
         return any(math.isfinite(arm.coverage) for arm in self.arms.values())
 
     @property
     def anchor(self) -> str:
+        """A name that HTML takes as an id; different settings have different ones."""
+        return anchored(*self.key)
+
+    def against(self, design: str) -> Comparison | None:
+        """Return the comparison of a design with the baseline; None where it does not run."""
+        return next((each for each in self.comparisons if each.arm.design == design), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Chapter:
+    """The settings of one task.
+
+    Attributes:
+        task: its code.
+        words: the task in words.
+        settings: in the order in which they run.
+    """
+
+    task: str
+    words: TaskWords
+    settings: tuple[Setting, ...]
+
+    @property
+    def budgets(self) -> list[tuple[Setting, ...]]:
+        """Settings that exist with and without equal budgets, side by side, the one without first."""
+        found: dict[Key, list[Setting]] = {}
+        for setting in self.settings:
+            plain = next((s for s in self.settings if s.match == "none" and s.unmatched == setting.unmatched), None)
+            if setting.match != "none" and plain is not None:
+                found.setdefault(plain.key, [plain]).append(setting)
+        return [tuple(group) for group in found.values()]
+
+    @property
+    def anchor(self) -> str:
         """A name that HTML takes as an id."""
-        return "".join(c if c.isascii() and c.isalnum() else "-" for c in "-".join(self.key))
+        return anchored("task", self.task)
+
+    @property
+    def reached(self) -> list[Setting]:
+        """Settings with at least one judged run."""
+        return [setting for setting in self.settings if setting.reached]
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """Facts that are the same in every setting."""
+        first, *others = [setting.facts for setting in self.settings]
+        return {k: v for k, v in first.items() if all(k in f and f[k] == v for f in others)}
+
+    def particular(self, setting: Setting) -> dict[str, Any]:
+        """Return the other facts of a setting."""
+        return {k: v for k, v in setting.facts.items() if k not in self.common}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +190,15 @@ class Study:
     """All of it."""
 
     registration: dict[str, Any]
-    settings: tuple[Setting, ...]
+    chapters: tuple[Chapter, ...]
+    claims: tuple[Told, ...]
     origin: dict[str, Any]
     aside: dict[str, int]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All settings, chapter after chapter."""
+        return [setting for chapter in self.chapters for setting in chapter.settings]
 
     @property
     def designs(self) -> list[str]:
@@ -134,124 +222,58 @@ class Study:
 
     @property
     def main(self) -> list[Setting]:
-        """The settings that pictures show first: those the tasks name, else the first three."""
-        return [s for s in self.reached if s.main] or self.reached[:3]
+        """The settings that pictures show first: those a task names, else the first of it (of a lone task, three)."""
+        count = 3 if len(self.chapters) == 1 else 1
+        of_each = [chapter.reached for chapter in self.chapters]
+        return [s for reached in of_each for s in [s for s in reached if s.main] or reached[:count]]
 
     @property
-    def common(self) -> dict[str, Any]:
-        """Facts that are the same in every setting."""
-        every = [setting.facts for setting in self.settings]
-        return {k: v for k, v in every[0].items() if all(k in f and f[k] == v for f in every)} if every else {}
+    def waiting(self) -> list[Setting]:
+        """Settings that nobody has reached, though somebody will."""
+        return [setting for setting in self.settings if not setting.reached and not setting.barred]
 
-    def particular(self, setting: Setting) -> dict[str, Any]:
-        """Return the other facts of a setting."""
-        return {k: v for k, v in setting.facts.items() if k not in self.common}
+    @property
+    def barred(self) -> list[Setting]:
+        """Settings whose bar the baseline missed."""
+        return [setting for setting in self.settings if setting.barred]
+
+    def running_in(self, settings: Iterable[Setting]) -> list[str]:
+        """Codes of the designs that run in any of these settings, in registered order, floors last."""
+        known = {name for setting in settings for name in setting.arms}
+        return floors_last([name for name in self.designs if name in known])
+
+    @property
+    def matched(self) -> bool:
+        """Whether some budget is made equal in any setting."""
+        return any(chapter.budgets for chapter in self.chapters)
 
     def words(self, design: str) -> Words:
         """Say a design."""
-        return _words(self.registration.get("words", {}).get(design), design)
+        return spelled(self.registration.get("words", {}).get(design), design)
 
     def comparisons(self) -> list[tuple[Setting, Comparison]]:
         """Every registered comparison."""
         return [(setting, each) for setting in self.settings for each in setting.comparisons]
 
 
-def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
-    """Take a study in.
+def floors_last(names: Iterable[str]) -> list[str]:
+    """Order designs as people look for them: floor and placebo behind the others.
 
-    Args:
-        findings: what it knows.
-        aside: what its store kept aside, with the reasons.
+    >>> floors_last(["QKV", "uniform", "QQV"])
+    ['QKV', 'QQV', 'uniform']
     """
-    several = len({task for task, _ in findings.settings}) > 1
-    settings = tuple(_setting(findings, key, several) for key in findings.settings)
-    reasons = Counter(reason for _, reason in aside)
-    return Study(findings.registration, settings, origin(findings), dict(sorted(reasons.items())))
+    return sorted(names, key=lambda name: name in FLOORS)
 
 
-def _setting(findings: Findings, key: Key, several: bool) -> Setting:
-    facts = findings.settings[key]
-    arms = {name: _arm(findings, key, name) for name in findings.designs(key)}
-    baseline = arms[findings.registration["baseline"]]
-    name = title(*key)
-    if several:
-        head = Words(f"{key[0]}:{name.head.zh}", f"{key[0]}: {name.head.en}")
-        name = Title(head, name.variant, name.vectors)
-    return Setting(
-        key=key,
-        title=name,
-        words=_words(facts.get("words"), key[1]),
-        metric=facts["metric"],
-        delta=facts["delta"],
-        clip=facts["clip"],
-        chance=facts["chance"],
-        facts=facts["facts"],
-        arms=arms,
-        comparisons=tuple(_compared(findings, key, arms[n], baseline) for n in findings.compared(key)),
-        main=key[1] in _shown(key[0]),
-    )
-
-
-def _arm(findings: Findings, key: Key, name: str) -> Arm:
-    facts = findings.settings[key]
-    runs = _prefix(findings, key, name)
-    cost = facts["arms"][name]
-    return Arm(
-        design=name,
-        words=_words(findings.registration.get("words", {}).get(name), name),
-        rate=findings.tuning(key).chosen.get(name),
-        runs=len(runs),
-        mean=_mean(run.judged(facts["metric"]) for run in runs),
-        coverage=_mean(run.metrics.get("coverage", math.nan) for run in runs),
-        diverged=sum(run.diverged for run in runs),
-        params=cost["params"],
-        flops=cost["flops_per_token"],
-        cache=cost["cache_per_token"],
-        losses=_band([run.losses for run in runs]),
-        steps=max((run.steps for run in runs), default=0),
-    )
-
-
-def _compared(findings: Findings, key: Key, arm: Arm, baseline: Arm) -> Comparison:
-    verdict = findings.verdict(key, arm.design)
-    law = rule(findings.registration, findings.settings[key])
-    mine, theirs = (findings.outcomes(key, each.design)[: verdict.n] for each in (arm, baseline))
-    values = paired(mine, theirs, law.clip).values
-    bounds = intervals(values, law.clip, law.alpha, law.bets, law.weights)
-    running = np.cumsum(values) / np.arange(1, verdict.n + 1)
-    return Comparison(arm, baseline, verdict, bounds.low, bounds.high, running)
-
-
-def _prefix(findings: Findings, key: Key, name: str) -> list[Result]:
-    runs = findings.judged(key, name)
-    done = len(findings.outcomes(key, name))
-    return [runs[seed] for seed in findings.registration["seeds"]["judge"][:done]]
-
-
-def _band(losses: list[tuple[float, ...]]) -> Floats:
-    """Mean, 10 % and 90 % over runs; a loss that is no number is left out of its step."""
-    points = max(map(len, losses), default=0)
-    if not points:
-        return np.empty((3, 0))
-    table = np.full((len(losses), points), np.nan)
-    for row, run in zip(table, losses, strict=True):
-        row[: len(run)] = run
-    table[~np.isfinite(table)] = np.nan
-    table = table[:, np.isfinite(table).any(axis=0)]
-    return np.vstack([np.nanmean(table, axis=0)[None], np.nanquantile(table, [0.1, 0.9], axis=0)])
-
-
-def _mean(values: Iterable[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return math.fsum(finite) / len(finite) if finite else math.nan
-
-
-def _words(said: dict[str, str] | None, code: str) -> Words:
+def spelled(said: dict[str, str] | None, code: str) -> Words:
+    """Return registered words; what has none keeps its code."""
     return Words(said["zh"], said["en"]) if said else Words(code, code)
 
 
-def _shown(task: str) -> tuple[str, ...]:
-    try:
-        return tasks.find(task).shown
-    except BadInput:  # a task of another version; its numbers can be told all the same
-        return ()
+def anchored(*parts: str) -> str:
+    """Make one id of several names; different names make different ids.
+
+    >>> anchored("library", "synonym/fixed")
+    'library.synonym_2f_fixed'
+    """
+    return ".".join(_PLAIN.sub(lambda found: f"_{ord(found[0]):x}_", part) for part in parts)

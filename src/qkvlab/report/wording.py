@@ -43,9 +43,30 @@ STYLES: dict[Word, str] = {
 }
 """The colour class of each word; colour never stands without the symbol."""
 
+MATCHES = {
+    "none": Words("原样", "as they are"),
+    "params": Words("参数拉平", "equal parameters"),
+    "flops": Words("算力拉平", "equal FLOPs"),
+}
+"""What is made equal across designs."""
+
 METRICS = {
     "error": Words("错误率", "error rate"),
     "coverage": Words("覆盖率", "coverage"),
+    "nats": Words("每个字符的纳特", "nats per character"),
+    "error_nearest": Words("只看最近名词的错误率", "error rate of the nearest-noun rule"),
+    "error_new_verbs": Words("新句式动词的错误率", "error rate on verbs in new forms"),
+    "swap": Words("换键后答案也交换的比例", "share of answers that exchange with the keys"),
+    "mass": Words("动词给两个名词的注意力", "attention of verbs on their two nouns"),
+    "k_role": Words("从 k 读出角色", "role read from k"),
+    "v_role": Words("从 v 读出角色", "role read from v"),
+    "k_word": Words("从 k 读出是哪个词", "word read from k"),
+    "v_word": Words("从 v 读出是哪个词", "word read from v"),
+    "own_1": Words("最看自己的词（第一层）", "words that look most at themselves, layer 1"),
+    "own_2": Words("最看自己的词（第二层）", "words that look most at themselves, layer 2"),
+    "own_1_before": Words("最看自己的词（第一层，训练前）", "words that look most at themselves, layer 1, untrained"),
+    "own_2_before": Words("最看自己的词（第二层，训练前）", "words that look most at themselves, layer 2, untrained"),
+    "nats_5gram": Words("五元模型的每字符 nat 数", "nats per character of the 5-gram"),
 }
 
 FACTS = {
@@ -58,6 +79,30 @@ FACTS = {
     "contents": Words("内容", "contents"),
     "batch": Words("每批", "batch"),
     "steps": Words("训练步数", "training steps"),
+    "hidden": Words("QKV 的前馈宽度", "feed-forward width of QKV"),
+    "match": Words("拉平", "made equal"),
+    "none": Words("无", "nothing"),
+    "params": Words("参数", "parameters"),
+    "flops": Words("算力", "FLOPs"),
+    "positions": Words("位置", "positions"),
+    "tokens": Words("词元", "tokens"),
+    "nouns": Words("名词", "nouns"),
+    "verbs": Words("动词", "verbs"),
+    "new_verbs": Words("只在普通句里学的动词", "verbs trained in plain sentences only"),
+    "sentences": Words("考题（句）", "sentences in the exam"),
+    "text": Words("文本", "text"),
+    "sha256": Words("SHA-256", "SHA-256"),
+    "characters": Words("字符", "characters"),
+    "training_characters": Words("训练用字符", "characters for training"),
+    "held_out_characters": Words("考试用字符", "characters held out"),
+    "classes": Words("字符种类（含“其他”）", "kinds of character, “other” included"),
+    "nats_5gram": Words("五元模型的每个字符纳特", "nats per character of the 5-gram"),
+    "grams": Words("最长的 n 元组", "longest n-gram"),
+    "buckets": Words("每种长度的 n 元组向量", "vectors per length of n-gram"),
+    "span": Words("卷积看几个词元", "tokens of the convolution"),
+    "pairs": Words("键值对", "pairs"),
+    "power": Words("间隔的幂", "power of the gaps"),
+    "held_out_sequences": Words("考题（序列）", "sequences in the exam"),
     "held_out": Words("考题（架）", "shelves in the exam"),
     "vectors": Words("向量", "vectors"),
     "cosine": Words("同义词余弦", "cosine of synonyms"),

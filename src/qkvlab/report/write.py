@@ -6,22 +6,28 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from qkvlab.contracts import Words
 from qkvlab.errors import StoreError, unknown
+from qkvlab.report.cite import bibtex
 from qkvlab.report.figures.cost import by_cache, by_params
 from qkvlab.report.figures.curves import curves
 from qkvlab.report.figures.growing import growing
 from qkvlab.report.figures.matrix import TITLE, matrix
+from qkvlab.report.figures.sentence import reading
 from qkvlab.report.figures.shelf import panel
+from qkvlab.report.gather import look
+from qkvlab.report.latex import tables
 from qkvlab.report.page import page
+from qkvlab.report.sentence import Read, read_all
 from qkvlab.report.shelf import Shelf, ask_all
 from qkvlab.report.svg import Drawing, Lang, grid
 from qkvlab.report.table import results_csv
-from qkvlab.report.view import Setting, Study, look
+from qkvlab.report.view import Setting, Study
 from qkvlab.study.decisions import Findings
-from qkvlab.study.store import Store
+from qkvlab.study.store import STORE_NAME, Store
 from qkvlab.study.verdicts import document
 
 LANGS: tuple[Lang, ...] = ("zh", "en")
@@ -32,12 +38,13 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Written:
-    """Where the report lies."""
+    """Where the report lies; papers are the files to cite it and to put it into a paper."""
 
     report: Path
     results: Path
     verdicts: Path
     figures: tuple[Path, ...]
+    papers: tuple[Path, ...]
 
 
 def write(folder: Path, lang: str | None = None) -> Written:
@@ -61,18 +68,20 @@ def write(folder: Path, lang: str | None = None) -> Written:
             )
         findings = Findings(store.registration, store.results())
         study = look(findings, store.aside())
-    shelves = ask_all(folder, study)
+    shelves, readings = ask_all(folder, study), read_all(folder, study)
+    day = datetime.fromtimestamp((folder / STORE_NAME).stat().st_mtime, UTC).date()
     texts = {
         "results.csv": results_csv(findings),
         "verdicts.json": json.dumps(document(findings), ensure_ascii=False, allow_nan=False, indent=1) + "\n",
-        "report.html": page(study, shelves, start),
+        "report.html": page(study, shelves, readings, day, start),
     }
+    papers = {"citation.bib": bibtex(study, day), "table.tex": tables(study, "en"), "table.zh.tex": tables(study, "zh")}
     drawn = {
         f"{name}.{each}.svg": drawing.standalone(each, title)
-        for name, (drawing, title) in drawings(study, shelves).items()
+        for name, (drawing, title) in drawings(study, shelves, readings).items()
         for each in LANGS
     }
-    for name, text in texts.items():
+    for name, text in (texts | papers).items():
         _whole(folder / name, text)
     for name, text in drawn.items():
         _whole(folder / "figures" / name, text)
@@ -81,10 +90,11 @@ def write(folder: Path, lang: str | None = None) -> Written:
         folder / "results.csv",
         folder / "verdicts.json",
         tuple(folder / "figures" / name for name in drawn),
+        tuple(folder / name for name in papers),
     )
 
 
-def drawings(study: Study, shelves: list[Shelf]) -> dict[str, tuple[Drawing, Words]]:
+def drawings(study: Study, shelves: list[Shelf], readings: list[Read]) -> dict[str, tuple[Drawing, Words]]:
     """Return the figures that become files, with their titles; what has no data yet is left out."""
     found: dict[str, tuple[Drawing, Words]] = {"verdicts": (matrix(study), TITLE)}
     if study.main:
@@ -96,7 +106,11 @@ def drawings(study: Study, shelves: list[Shelf]) -> dict[str, tuple[Drawing, Wor
     for shelf in shelves:
         name = "shelf-" + "".join(c if c.isalnum() else "-" for c in shelf.setting.key[1])
         title = Words(f"{shelf.question.zh}各设计找到了什么", f"{shelf.question.en} What each design finds")
-        found[name] = (_titled(shelf.setting, grid([panel(shelf, a) for a in shelf.asked], 3, gap=28)), title)
+        found[name] = (_titled(shelf.setting, grid([panel(shelf, a) for a in shelf.asked.replies], 3, gap=28)), title)
+    for read in readings:
+        name = "sentence-" + "".join(c if c.isalnum() else "-" for c in read.setting.key[1])
+        title = Words("我爱北京：各设计的“爱”看谁", "I love Beijing: whom the verb looks at under each design")
+        found[name] = (_titled(read.setting, grid([reading(read, a) for a in read.looks.replies], 3, gap=28)), title)
     return found
 
 
@@ -111,7 +125,7 @@ def _language(lang: str | None) -> Lang | None:
 
 def _titled(setting: Setting, drawing: Drawing) -> Drawing:
     sheet = Drawing(drawing.width, drawing.height + 22)
-    sheet.text(16, 18, setting.title.words, "strong")
+    sheet.text(16, 18, setting.full.words, "strong")
     sheet.place(drawing, 0, 22)
     return sheet
 

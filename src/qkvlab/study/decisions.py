@@ -152,15 +152,19 @@ class Findings:
             )
         return self._verdicts[key, name]
 
+    def tuned(self, key: Key, name: str) -> float:
+        """Return the judged metric of a design in tuning, at its chosen rate; NaN as long as none is chosen."""
+        rate = self.tuning(key).chosen.get(name)
+        return math.nan if rate is None else self._tuned(key, name, [rate])[rate]
+
     def barred(self, key: Key) -> bool:
         """Whether the baseline missed the setting's bar in tuning, so that nothing is judged there."""
-        bar, baseline = self.settings[key]["bar"], self.registration["baseline"]
-        rate = self.tuning(key).chosen.get(baseline)
-        return bar is not None and rate is not None and not self._tuned(key, baseline, [rate])[rate] <= bar
+        bar, tuned = self.settings[key]["bar"], self.tuned(key, self.registration["baseline"])
+        return bar is not None and tuned > bar  # NaN, not tuned yet, is no miss
 
     def designs(self, key: Key) -> list[str]:
-        """Return the designs that run in a setting."""
-        return list(self.settings[key]["arms"])
+        """Return the designs that run in a setting, in registered order."""
+        return [name for name in self.registration["designs"] if name in self.settings[key]["arms"]]
 
     def compared(self, key: Key) -> list[str]:
         """Return the designs that are compared with the baseline in a setting."""

@@ -91,6 +91,15 @@ class Spec(BaseModel):
     def _distinct_matches(cls, kinds: tuple[Match, ...]) -> tuple[Match, ...]:
         return _distinct("match", kinds)
 
+    @field_validator("text", mode="before")
+    @classmethod
+    def _file_name(cls, name: Any) -> Any:
+        # a name that no file can have, or that a report could not print
+        told = str(name)
+        if "\0" in told or any("\ud800" <= c <= "\udfff" for c in told):
+            raise BadInput(f"text must name a file; got {told[:40]!a}. Rename it, or link to it by another name.")
+        return name
+
     @field_validator("also")
     @classmethod
     def _known_additions(cls, also: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -108,6 +117,11 @@ class Spec(BaseModel):
         if len(self.designs) < 2:
             raise BadInput(
                 f"a comparison needs two designs; got only {', '.join(self.designs)}. Add one with --designs."
+            )
+        if self.text is not None and all(self.task(name) is tasks.find(name) for name in self.tasks):
+            raise BadInput(
+                f"none of the tasks {', '.join(self.tasks)} reads a file; got text={str(self.text)!r}. "
+                "Leave --text out, or name a task that reads one, such as --tasks text."
             )
         if not self.pairs():
             raise BadInput(

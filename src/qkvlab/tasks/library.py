@@ -19,7 +19,7 @@ import numpy as np
 
 from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.tasks.shelves import BOOKS, CONCEPTS, QUESTIONS, draw, draw_full, relevant
-from qkvlab.tasks.task import Call, Examples, Task
+from qkvlab.tasks.task import Call, Examples, Task, joining
 from qkvlab.tasks.title import Title
 from qkvlab.tasks.vocabulary import SLOTS
 
@@ -147,7 +147,8 @@ class Library(Task):
 
     def parameters(self, setting: str, design: Design) -> int:
         d = self._width(setting)
-        return self.cost(setting, design).parameters + d * d + (CONCEPTS * SLOTS + self.contents) * d
+        out = joining(design, Dims.of(d))
+        return self.cost(setting, design).parameters + out + (CONCEPTS * SLOTS + self.contents) * d
 
     def _width(self, setting: str) -> int:
         return Setting.parse(setting).d_model or self.d_model

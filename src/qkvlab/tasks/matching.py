@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design, parse
-from qkvlab.tasks.task import Match
+from qkvlab.tasks.task import Match, joining
 
 REFERENCE = "QKV"
 
@@ -31,9 +31,11 @@ def hidden(design: Design, dims: Dims, width: int, match: Match) -> int:
     """
     if match == "none":
         return width
-    mine, theirs = design.cost(dims), parse(REFERENCE).cost(dims)
+    reference = parse(REFERENCE)
+    mine, theirs = design.cost(dims), reference.cost(dims)
+    joined = joining(reference, dims) - joining(design, dims)
     if match == "params":
-        spare = (theirs.parameters - mine.parameters) / (2 * dims.d_model)
+        spare = (theirs.parameters - mine.parameters + joined) / (2 * dims.d_model)
     else:
-        spare = (theirs.flops_per_token - mine.flops_per_token) / (4 * dims.d_model)
+        spare = (theirs.flops_per_token - mine.flops_per_token + 2 * joined) / (4 * dims.d_model)
     return max(1, round(width + spare))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from qkvlab.contracts import Cost, Words
+from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.errors import unknown
 from qkvlab.tasks.title import Title
 
@@ -145,3 +145,9 @@ class Task(ABC):
         """Return the generator of one purpose; purposes, settings and seeds never share numbers."""
         text = f"{self.name} {self.version} {setting} {purpose}"
         return np.random.default_rng([zlib.crc32(text.encode()), seed])
+
+
+def joining(design: Design, dims: Dims) -> int:
+    """Return how many entries W_O has, which joins the heads of a layer; a design may choose how wide they are."""
+    sizes = design.sizes(dims)
+    return sizes.heads * sizes.d_value * sizes.d_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from qkvlab.contracts import Words
 from qkvlab.report.figures.curves import series
@@ -34,7 +34,7 @@ def _cost(setting: Setting, of: Callable[[Arm], int], name: Words) -> Drawing:
     most = max((len(column) for column in columns.values()), default=0)
     height = max(220.0, _TOP + _BOTTOM + _LINE * (most + 1))
     drawing = Drawing(_WIDTH, height)
-    top = max([setting.chance, *(arm.mean for _, arm in arms)]) * 1.08 or 1.0
+    low, top = axis([arm.mean for _, arm in arms], setting.chance)
     costs = list(columns) or [0]
     label_room = 16 + max((text_width(arm.design, 11) for _, arm in arms), default=0)
 
@@ -43,19 +43,20 @@ def _cost(setting: Setting, of: Callable[[Arm], int], name: Words) -> Drawing:
         return _LEFT + 14 + (_WIDTH - _LEFT - 14 - label_room - 8) * share
 
     def y(value: float) -> float:
-        return height - _BOTTOM - (height - _TOP - _BOTTOM) * value / top
+        return height - _BOTTOM - (height - _TOP - _BOTTOM) * (value - low) / (top - low)
 
     what, chance = metric_words(setting.metric), plain(setting.chance, 2)
     drawing.text(0, 12, name, "head")
     legend = Words(
-        f"纵轴：{what.zh}，越低越好；虚线：随机猜（{chance}）",
-        f"vertical: {what.en}, lower is better; dashed: guessing ({chance})",
+        f"纵轴：{what.zh}，越低越好；虚线：不看内容（{chance}）",
+        f"vertical: {what.en}, lower is better; dashed: without looking ({chance})",
     )
     drawing.text(0, 28, legend, "tiny muted")
-    for tick in _ticks(top):
+    for tick in _ticks(low, top):
         drawing.line(_LEFT, y(tick), _WIDTH - 4, y(tick))
         drawing.text(_LEFT - 5, y(tick) + 4, f"{tick:g}", "tiny muted", anchor="end")
-    drawing.line(_LEFT, y(setting.chance), _WIDTH - 4, y(setting.chance), "dash")
+    if setting.chance <= top:
+        drawing.line(_LEFT, y(setting.chance), _WIDTH - 4, y(setting.chance), "dash")
     for value, column in columns.items():
         drawing.text(x(value), height - _BOTTOM + 14, whole(value), "tiny muted", anchor="middle")
         places = spread([y(arm.mean) for _, arm in column], _LINE, _TOP + 4, height - _BOTTOM - 2)
@@ -67,7 +68,20 @@ def _cost(setting: Setting, of: Callable[[Arm], int], name: Words) -> Drawing:
     return drawing
 
 
-def _ticks(top: float) -> list[float]:
-    step = 10 ** math.floor(math.log10(top))
-    step = next(s for s in (step / 5, step / 2, step, 2 * step) if top / s <= 6)
-    return [i * step for i in range(int(top / step) + 1)]
+def axis(values: Sequence[float], chance: float) -> tuple[float, float]:
+    """Choose where the vertical axis begins and ends: at 0 and above guessing, or around values far from 0.
+
+    >>> [round(end, 3) for end in axis([0.1, 0.5], chance=0.875) + axis([2.0, 2.1], chance=3.3)]
+    [0.0, 0.945, 1.985, 2.115]
+    """
+    least, most = min(values, default=0.0), max(values, default=1.0)
+    if least > most / 2 and most > least:  # most of the height would be empty, and the differences too small to see
+        room = 0.15 * (most - least)
+        return least - room, most + room
+    return 0.0, max(most, chance) * 1.08 or 1.0
+
+
+def _ticks(low: float, top: float) -> list[float]:
+    step = 10 ** math.floor(math.log10(top - low))
+    step = next(s for s in (step / 5, step / 2, step, 2 * step) if (top - low) / s <= 6)
+    return [round(i * step, 9) for i in range(math.ceil(low / step - 1e-9), int(top / step) + 1)]

@@ -35,7 +35,7 @@ def curves(setting: Setting) -> Drawing:
     def y(loss: float) -> float:
         return height - _BOTTOM - (height - _TOP - _BOTTOM) * loss / ticks[-1]
 
-    drawing.text(0, 14, setting.title.words, "head")
+    drawing.text(0, 14, setting.full.words, "head")
     for tick in ticks:
         drawing.line(_LEFT, y(tick), _WIDTH - right, y(tick))
         drawing.text(_LEFT - 5, y(tick) + 4, f"{tick:g}", "tiny muted", anchor="end")

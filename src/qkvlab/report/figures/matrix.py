@@ -1,11 +1,14 @@
-"""All verdicts at a glance: settings down, designs across, a symbol and a tint in each cell."""
+"""All verdicts at a glance: settings down, designs across, a symbol and a tint in each cell.
+
+A design that does not run in a setting leaves its cell empty.
+"""
 
 from __future__ import annotations
 
 from qkvlab.contracts import Words
 from qkvlab.evidence import Word
 from qkvlab.report.svg import Drawing, text_width, wrap
-from qkvlab.report.view import Study
+from qkvlab.report.view import Chapter, Setting, Study
 from qkvlab.report.wording import STYLES, SYMBOLS, VERDICTS
 
 TITLE = Words("各设置、各设计的结论", "Verdicts by setting and design")
@@ -13,12 +16,29 @@ _CELL, _ROW, _TOP = 96.0, 34.0, 84.0
 
 
 def matrix(study: Study) -> Drawing:
-    """Draw the matrix with its key below; settings that nobody has reached are only counted."""
-    designs = [name for name in study.designs if name != study.baseline]
-    rows = study.reached or list(study.settings)
+    """Draw a matrix for each task with their key below; settings that nobody has reached are only counted."""
+    blocks = [_block(study, chapter) for chapter in study.chapters]
+    drawing = Drawing(max(each.width for each in blocks), sum(each.height for each in blocks) + 56)
+    top = 0.0
+    for block in blocks:
+        drawing.place(block, 0, top)
+        top += block.height
+    _key(drawing, study, sum(len(chapter.settings) - len(_rows(chapter)) for chapter in study.chapters))
+    return drawing
+
+
+def _rows(chapter: Chapter) -> list[Setting]:
+    return [setting for setting in chapter.settings if setting.reached or setting.barred] or list(chapter.settings)
+
+
+def _block(study: Study, chapter: Chapter) -> Drawing:
+    designs = [name for name in study.running_in(chapter.settings) if name != study.baseline]
+    rows = _rows(chapter)
     titles = [setting.title.words for setting in rows]
     left = 34 + max((text_width(words.of(lang), 11) for words in titles for lang in ("zh", "en")), default=0)
-    drawing = Drawing(left + _CELL * len(designs) + 12, _TOP + _ROW * len(rows) + 64)
+    drawing = Drawing(left + _CELL * len(designs) + 12, _TOP + _ROW * len(rows) + 8)
+    if len(study.chapters) > 1:
+        drawing.text(12, 16, chapter.words.name, "head")
     for j, name in enumerate(designs):
         _head(drawing, left + _CELL * (j + 0.5), name, study.words(name))
     for i, setting in enumerate(rows):
@@ -28,9 +48,8 @@ def matrix(study: Study) -> Drawing:
             j, verdict = designs.index(comparison.arm.design), comparison.verdict
             style = STYLES[verdict.verdict]
             drawing.rect(left + _CELL * j + 2, top + 2, _CELL - 4, _ROW - 4, f"t-{style}", round_=4)
-            seen = SYMBOLS[verdict.verdict] if verdict.n else "·"
+            seen = SYMBOLS[verdict.verdict] if verdict.n or verdict.decided else "·"
             drawing.text(left + _CELL * (j + 0.5), top + 22, seen, f"v-{style} sign", anchor="middle")
-    _key(drawing, study, len(study.settings) - len(rows))
     return drawing
 
 
@@ -45,10 +64,10 @@ def _head(drawing: Drawing, middle: float, name: str, words: Words) -> None:
 
 def _key(drawing: Drawing, study: Study, waiting: int) -> None:
     verdicts = [each.verdict for _, each in study.comparisons()]
-    words: list[Word] = list(dict.fromkeys(verdict.verdict for verdict in verdicts if verdict.n))
+    words: list[Word] = list(dict.fromkeys(v.verdict for v in verdicts if v.n or v.decided))
     zh = [f"{SYMBOLS[word]} {VERDICTS[word].zh}" for word in words]
     en = [f"{SYMBOLS[word]} {VERDICTS[word].en}" for word in words]
-    if any(not verdict.n for verdict in verdicts):
+    if not all(verdict.n or verdict.decided for verdict in verdicts):
         zh.append("· 还没开始")
         en.append("· not started")
     drawing.text(12, drawing.height - 34, Words("\u2003".join(zh), "\u2003".join(en)), "small")

@@ -1,0 +1,120 @@
+"""What keeps a comparison undecided, and what deciding it would take: so many more seeds, so many more minutes.
+
+An estimate, not a promise: it supposes that the seeds to come are like those that were read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qkvlab.contracts import Words
+from qkvlab.evidence import Rule, Verdict, paired, seeds_needed
+from qkvlab.report.numbers import whole
+from qkvlab.report.titles import title
+from qkvlab.study.decisions import Findings, Key
+from qkvlab.study.registration import FLOOR, rule
+
+MOST = 100_000
+"""More seeds than this are no plan: the mean lies on the edge as far as anyone can see."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """An undecided comparison.
+
+    Attributes:
+        key: (task, setting).
+        design: its code.
+        verdict: how far it has come.
+        seeds: how many more it needs; None where nobody can tell.
+        minutes: of training for them, summed over models; None where nothing was timed.
+    """
+
+    key: Key
+    design: str
+    verdict: Verdict
+    seeds: int | None
+    minutes: float | None
+
+    @property
+    def words(self) -> Words:
+        """What is in the way, with its price."""
+        if not self.verdict.n:
+            return Words("还没开始", "not started")
+        why = {
+            "waiting for the floor": Words("在等平均注意力这个对照", "the control of equal attention needs more seeds"),
+            "too few seeds": Words("种子太少", "too few seeds"),
+        }.get(self.verdict.reason, Words("区间还太宽", "the interval is still wide"))
+        if self.seeds is None:
+            return Words(f"{why.zh}，看不出还要多少种子", f"{why.en}; nobody can tell how many more it takes")
+        zh, en = f"还要约 {whole(self.seeds)} 个种子", f"about {whole(self.seeds)} more seeds"
+        if self.minutes is not None:
+            spent = f"{self.minutes:.0f}" if self.minutes >= 9.5 else f"{max(self.minutes, 0.1):.1f}"
+            zh, en = f"{zh}、{spent} 分钟训练", f"{en}, {spent} minutes of training"
+        return Words(f"{why.zh}，{zh}", f"{why.en}; {en}")
+
+    @property
+    def where(self) -> Words:
+        """Setting and design."""
+        name = title(*self.key).words
+        return Words(f"{self.design}（{self.key[0]}，{name.zh}）", f"{self.design} ({self.key[0]}, {name.en})")
+
+
+def obstacles(findings: Findings) -> list[Obstacle]:
+    """Return every undecided comparison with what it would take."""
+    return [
+        obstacle(findings, key, name, verdict) for key, name, verdict in findings.comparisons() if not verdict.decided
+    ]
+
+
+def obstacle(findings: Findings, key: Key, name: str, verdict: Verdict) -> Obstacle:
+    """Say what an undecided comparison waits for."""
+    law, baseline = rule(findings.registration, findings.settings[key]), findings.registration["baseline"]
+    waits = verdict.reason == "waiting for the floor"
+    one, other = (FLOOR, baseline) if waits else (name, baseline)
+    mine, theirs = findings.outcomes(key, one), findings.outcomes(key, other)
+    n = min(len(mine), len(theirs))
+    values = paired(mine[:n], theirs[:n], law.clip).values
+    seeds = more_seeds(values, law, [law.gate] if waits else None)
+    runs = [run for arm in (one, other) for run in findings.judged(key, arm).values()]
+    if seeds is None or not runs:
+        return Obstacle(key, name, verdict, seeds, None)
+    return Obstacle(key, name, verdict, seeds, 2 * seeds * math.fsum(run.seconds for run in runs) / len(runs) / 60)
+
+
+def more_seeds(values: NDArray[np.float64], law: Rule, edges: list[float] | None = None) -> int | None:
+    """Estimate how many more seeds some differences need until a rule decides them.
+
+    At the pace of the values so far each bet's purse grows by a fixed factor per seed; the mixture has decided when
+    the best of them has paid 2 / alpha and the share of the others.
+
+    Args:
+        values: clipped differences, [n].
+        law: delta, clip, alpha and bets.
+        edges: means to be refused on either side; unless given, 0, or both of plus and minus delta.
+
+    Returns:
+        At least 1; None beyond `MOST`.
+    """
+    n = len(values)
+    if not n:
+        return seeds_needed(law.alpha, law.delta, law.clip, law.bets)[0]
+    if edges is None:
+        both = max(_looks(values, law, -law.delta, up=True), _looks(values, law, law.delta, up=False))
+        ways = [_looks(values, law, 0.0, up=True), _looks(values, law, 0.0, up=False), both]
+    else:
+        ways = [_looks(values, law, edge, up=up) for edge in edges for up in (True, False)]
+    least = max(min(ways), law.min_seeds)
+    return None if least > MOST else max(1, math.ceil(least) - n)
+
+
+def _looks(values: NDArray[np.float64], law: Rule, m: float, *, up: bool) -> float:
+    """Return at how many seeds the mean m is refused, betting that it is larger (``up``) or smaller."""
+    bets = np.asarray(law.bets)[:, None]
+    stakes = bets * (values - m) / (law.clip + m) if up else bets * (m - values) / (law.clip - m)
+    pace = float(np.log1p(stakes).mean(axis=1).max())
+    return (math.log(2 / law.alpha) + math.log(len(law.bets))) / pace if pace > 0 else math.inf
