@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pydoc_data.topics import topics
 
 import pytest
 from calling import COMMAND, environment, outside
@@ -14,7 +15,7 @@ from qkvlab import tasks
 from qkvlab.contracts import Dims
 from qkvlab.errors import Refusal
 
-COMMANDS = ["study", "report", "ask", "designs", "tasks"]
+COMMANDS = ["study", "report", "ask", "look", "claims", "designs", "tasks"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -26,7 +27,7 @@ def test_help_has_an_example(cli_here, command, flag, monkeypatch):
     assert "Example" in said.out and f"qkvlab {command}" in said.out.split("Example", 1)[1]
 
 
-def test_the_examples_of_the_help_can_be_typed(cli_here, monkeypatch):
+def test_the_examples_of_the_help_can_be_typed(cli_here, monkeypatch, tmp_path):
     """Names and options in the examples exist; those that train are only read."""
     import re
     import shlex
@@ -34,6 +35,7 @@ def test_the_examples_of_the_help_can_be_typed(cli_here, monkeypatch):
     from qkvlab.cli import study
 
     monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "my.txt").write_text("\n".join(topics.values()), "utf-8")
     monkeypatch.setattr(study, "run", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     examples = set()
     for command in COMMANDS:
