@@ -4,7 +4,6 @@ from qkvlab.contracts import Words
 
 METRICS = {
     "error": Words("错误率", "error"),
-    "error_new_verbs": Words("生动词上的错误率", "error on held-out verbs"),
     "nats": Words("每字损失（nat）", "nats per character"),
     "coverage": Words("四本该看的书里看到的比例", "share of the four relevant books that are seen"),
     "swap": Words("交换两个名词的 K 后答案跟着交换的比例", "answers exchanged when the keys of the two nouns are"),

@@ -25,7 +25,7 @@ def seeds_left(numbers: Numbers, rule: Rule) -> int | None:
     if not n:
         return max(rule.min_seeds, math.ceil(target / math.log1p(max(rule.bets))))
     m = 0.0 if check.of else check.threshold - check.centre
-    values = numbers.clipped(check.threshold if check.of else None) - check.centre
+    values = numbers.clipped(check.threshold if check.of else 0.0) - check.centre
     up = np.log1p(bets * (values - m) / (check.clip + m)).mean(axis=1).max()
     down = np.log1p(bets * (m - values) / (check.clip - m)).mean(axis=1).max()
     pace = float(max(up, down))

@@ -46,20 +46,26 @@ class Numbers:
         kept = zip(self.values, self.lost, strict=True)
         return tuple(float(row[~gone].mean()) if (~gone).any() else math.nan for row, gone in kept)
 
-    def clipped(self, part: float | None = None) -> Floats:
-        """Return one number per seed, [n], clipped: the sum of the terms, less ``part`` of the second sum.
+    def clipped(self, part: float | Floats = 0.0) -> Floats:
+        """Return one number per seed, clipped: the sum of the terms, less ``part`` of the second sum.
 
         Where a run diverged, losses count as the clip against it (0 where both sides did, as in `paired`); of other
         metrics such a seed says nothing, so it counts as the threshold itself.
+
+        Args:
+            part: one number, or many of shape [c]; it means nothing without a second sum.
+
+        Returns:
+            [n], or [c, n].
         """
         check = self.check
-        share = 0.0 if part is None else part
-        weights = np.array([term.weight for term in check.terms] + [-share * term.weight for term in check.of])
+        own = np.array([term.weight for term in check.terms] + [0.0] * len(check.of))
+        second = np.array([0.0] * len(check.terms) + [term.weight for term in check.of])
+        weights = own - np.asarray(part)[..., None] * second
         # a plain sum where nothing is lost, the direction of the loss where something is
-        total = weights @ np.where(self.lost, 0.0, self.values)
-        found = np.clip(total, check.centre - check.clip, check.centre + check.clip)
+        found = np.clip(weights @ self.values, check.centre - check.clip, check.centre + check.clip)
         against = np.sign(np.round(weights @ self.lost, 12))
-        blamed = check.centre + check.clip * against if check.is_loss else np.full(len(self), check.threshold)
+        blamed = check.centre + check.clip * against if check.is_loss else check.threshold
         return np.where(self.lost.any(axis=0), blamed, found)
 
     def sides(self, rule: Rule) -> NDArray[np.int_]:
@@ -107,12 +113,12 @@ def gather(check: Check, runs: Runs) -> Numbers | None:
 
 
 def _sides(values: Floats, m: float, clip: float, rule: Rule) -> NDArray[np.int_]:
-    """Return where the claim "the mean is m" has lost its bettors 2/alpha, and on which side, for ever after."""
+    """Return on which side the claim "the mean is m" has lost its bettors 2/alpha, now or before: [..., n]."""
     if not values.size:
-        return np.zeros(0, int)
+        return np.zeros(values.shape, int)
     above = wealth_up(values, m, clip, rule.bets, rule.weights) > 2 / rule.alpha
     below = wealth_down(values, m, clip, rule.bets, rule.weights) > 2 / rule.alpha
-    return np.maximum.accumulate(above).astype(int) - np.maximum.accumulate(below).astype(int)
+    return np.maximum.accumulate(above, axis=-1).astype(int) - np.maximum.accumulate(below, axis=-1).astype(int)
 
 
 _STEPS = 200
@@ -125,8 +131,7 @@ def _parts(numbers: Numbers, rule: Rule) -> tuple[float, float]:
     The true part is refused at any look with probability at most alpha, so no further error rate is spent.
     """
     grid = np.linspace(-1, 1, _STEPS + 1)
+    sides = _sides(numbers.clipped(grid), 0.0, numbers.check.clip, rule)
     # the sum falls as c grows, as long as the second sum is positive: refused from above means that c is too small
-    sides = [_sides(numbers.clipped(c), 0.0, numbers.check.clip, rule) for c in grid]
-    too_small = [c for c, side in zip(grid, sides, strict=True) if (side > 0).any()]
-    too_large = [c for c, side in zip(grid, sides, strict=True) if (side < 0).any()]
-    return float(max(too_small, default=-1.0)), float(min(too_large, default=1.0))
+    too_small, too_large = grid[(sides > 0).any(axis=-1)], grid[(sides < 0).any(axis=-1)]
+    return float(too_small.max(initial=-1.0)), float(too_large.min(initial=1.0))

@@ -44,13 +44,14 @@ def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int
         running: cells already under way.
         size: how many models of a task are trained together at most.
     """
+    begun = set(running)
     for key in findings.settings:
         tuning = findings.tuning(key)
         wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
-        yield from _fresh(wanted, running, size(key[0]))
+        yield from _fresh(wanted, begun, size(key[0]))
     goals = _checking(findings, LOOK)
     for key in findings.settings:
-        yield from _fresh(_until(findings, key, goals), running, size(key[0]))
+        yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
 
 
 def open_cells(findings: Findings) -> int:
@@ -121,8 +122,10 @@ def _until(findings: Findings, key: Key, goals: Mapping[Arm, int]) -> list[Cell]
     return cells
 
 
-def _fresh(wanted: Sequence[Cell], running: Collection[Cell], size: int) -> Iterator[Group]:
-    cells = [cell for cell in wanted if cell not in running]
+def _fresh(wanted: Sequence[Cell], begun: set[Cell], size: int) -> Iterator[Group]:
+    """Group the cells that nobody has asked for yet, and take note of them: no cell is asked for twice."""
+    cells = [cell for cell in wanted if cell not in begun]
+    begun.update(cells)
     for name in dict.fromkeys(cell.design for cell in cells):
         yield from _groups([cell for cell in cells if cell.design == name], size)
 
