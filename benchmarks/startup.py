@@ -1,4 +1,4 @@
-"""Whole commands from a cold process: `import qkvlab`, `qkvlab ask`, a refused name. Medians beside bare Python.
+"""Whole commands from a cold process: `import qkvlab`, `ask`, `look`, `claims`, a refused name. Medians beside Python.
 
 python benchmarks/startup.py [--repeats 9] [--json FILE]
 """
@@ -18,6 +18,9 @@ COMMANDS = {
     "import qkvlab": [sys.executable, "-c", "import qkvlab, sys; assert 'torch' not in sys.modules"],
     "qkvlab ask": ["qkvlab", "ask", "怎么减肥？"],
     "qkvlab ask (English, directed)": ["qkvlab", "ask", "How do I lose weight?", "--setting", "directed/fixed"],
+    "qkvlab look": ["qkvlab", "look", "我爱北京"],
+    "qkvlab claims": ["qkvlab", "claims"],
+    "qkvlab claims 4": ["qkvlab", "claims", "4"],
     "qkvlab study --designs QKW": ["qkvlab", "study", "--designs", "QKW"],
     "qkvlab designs": ["qkvlab", "designs"],
 }

@@ -30,27 +30,27 @@ def scale_by_d_head(q, k):
     return scores_of(q, k) / math.sqrt(q.shape[-1])
 
 
-def softmax_over_queries(scores, allowed):
+def softmax_over_queries(scores, allowed, *, all_see=False):
     return softmax_of(scores.mT, None if allowed is None else allowed.expand(scores.shape).mT).mT
 
 
-def rows_that_see_nothing_see_all(scores, allowed):
+def rows_that_see_nothing_see_all(scores, allowed, *, all_see=False):
     if allowed is None:
         return scores.softmax(-1)
     return scores.masked_fill(~allowed, -1e30).softmax(-1)
 
 
-def rows_that_see_nothing_are_repaired_too_late(scores, allowed):
+def rows_that_see_nothing_are_repaired_too_late(scores, allowed, *, all_see=False):
     if allowed is None:
         return scores.softmax(-1)
     return (scores + torch.where(allowed, 0.0, -math.inf)).softmax(-1).nan_to_num(0.0)
 
 
-def masked_after_softmax(scores, allowed):
+def masked_after_softmax(scores, allowed, *, all_see=False):
     return scores.softmax(-1) if allowed is None else scores.softmax(-1) * allowed
 
 
-def mask_inverted(scores, allowed):
+def mask_inverted(scores, allowed, *, all_see=False):
     return softmax_of(scores, None if allowed is None else ~allowed)
 
 

@@ -164,7 +164,7 @@ def test_refusals(cli_here, arguments, phrase):
 
 def test_without_models_it_says_so(cli_here, monkeypatch, tmp_path):
     monkeypatch.setattr(record, "folder", lambda: tmp_path)
-    assert "qkvlab study --tasks sentence" in cli_here("look", "我爱北京").refusal()
+    assert "install it anew" in cli_here("look", "我爱北京").refusal()
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())

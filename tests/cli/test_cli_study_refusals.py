@@ -56,6 +56,14 @@ SMALL = ["--designs", "QKV,QQV", "--settings", "same-word/fixed", "--seeds", "24
         (["--minutes", "soon"], "--minutes"),
         (["--device", "tpu"], "device must be"),
         (["--lang", "fr"], "--lang"),
+        (["--match", "size"], "match"),
+        (["--match", ""], "--match needs at least one name"),
+        (["--match", "params,params"], "stands there twice"),
+        (["--tasks", "recall", "--match", "params"], "match=params"),
+        (["--tasks", "library", "--text", "missing.txt"], "none of the tasks library reads a file"),
+        (["--tasks", "text", "--text", "missing.txt"], "missing.txt: cannot be read"),
+        (["--tasks", "text", "--text", "."], "is not a file"),
+        (["--tasks", "text", "--text", ""], "is not a file"),
         (["--unheard", "1"], "No such option"),
         (["missing.toml"], "missing.toml"),
         (["one", "two"], "extra argument"),
@@ -74,12 +82,39 @@ def test_a_file_with_a_typo(cli_here, tmp_path):
     assert "mine.toml" in line and "unknown key 'design'; did you mean 'designs'?" in line
 
 
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe\x00", "is not UTF-8: byte 0"),
+        (b"x", "nothing else"),
+        (b"two", "has 3 characters"),
+        (b"y" * 200_000, "nothing else"),
+    ],
+    ids=["empty", "not UTF-8", "one character", "short", "one repeated character"],
+)
+def test_texts_that_cannot_be_studied(cli_here, tmp_path, content, phrase):
+    (tmp_path / "mine.txt").write_bytes(content)
+    line = cli_here("study", "--tasks", "text", "--designs", "QKV,QQV", "--text", "mine.txt", "--out", "out").refusal()
+    assert "mine.txt" in line and phrase in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-@pytest.mark.parametrize("option", ["--designs", "--settings", "--tasks", "--device", "--lang", "recipe", "file"])
+@pytest.mark.parametrize(
+    "option", ["--designs", "--settings", "--tasks", "--match", "--device", "--lang", "recipe", "file"]
+)
 def test_hostile_names(cli_here, tmp_path, option, text):
     hostile = f"{text}.toml" if option == "file" else text
     said = cli_here("study", *([hostile] if option in ("recipe", "file") else [option, f"QKV,{text}"]))
     said.refusal()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_names_of_texts(cli_here, tmp_path, name):
+    for task in ("text", "library"):
+        cli_here("study", "--tasks", task, "--text", name).refusal()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,7 +31,10 @@ def gap(module, twin):
     return max(*between, abs(names.numpy() - got.logits[:REAL]).max())
 
 
-@pytest.mark.parametrize("name", designs.catalogue())
+NAMES = [*designs.catalogue(), "QQV/noself", "QKV/kv1", "QKV/h5"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_agrees_with_the_module(name):
     assert gap(*both(name)) < 1e-12
 

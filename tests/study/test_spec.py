@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from qkvlab import designs
+from qkvlab import designs, tasks
 from qkvlab.errors import BadInput, QkvlabError, Refusal
 from qkvlab.study import recipes
 from qkvlab.study.spec import MAX_CELLS, Spec, make, read
@@ -34,10 +34,10 @@ def sentence(error: QkvlabError) -> str:
 def refused_file(tmp_path, text: str | bytes, name: str = "s.toml") -> str:
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(BadInput) as caught:
         read(path)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     told = sentence(caught.value)
     assert str(path) in told
     return told
@@ -243,10 +243,10 @@ def test_a_file_too_long_to_be_meant_is_not_even_read(tmp_path):
 
 
 def test_a_long_list_of_seeds_is_refused_at_once():
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert "cells" in refused(tune_seeds=tuple(range(300_000)))
     assert "299999 stands there twice" in refused(tune_seeds=(*range(300_000), 299_999))
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("field", ["designs", "unheard"])
@@ -260,10 +260,10 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
     for name in ("pipe.toml", "folder.toml", "zero.toml", "missing.toml", "nul\0.toml"):
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(BadInput):
             read(tmp_path / name)
-        assert time.perf_counter() - begun < 1
+        assert time.process_time() - begun < 1
 
 
 # Recipes
@@ -311,3 +311,19 @@ def test_settings_with_equal_budgets_are_asked_for(monkeypatch):
     assert len(make(**GOOD, match=("none", "params")).pairs()) == 17
     assert "match=flops" in refused(**GOOD, match=("flops",))
     assert "twice" in refused(**GOOD, match=("none", "none"))
+
+
+def test_a_file_is_for_tasks_that_read_one(monkeypatch, tmp_path):
+    told = refused(**GOOD, text=tmp_path / "mine.txt")
+    assert "none of the tasks library reads a file" in told and "--tasks text" in told
+    read = []
+
+    class Reading(Library):
+        def reading(self, file):
+            read.append(file)
+            return self if file is None else Reading(d_model=64)
+
+    monkeypatch.setitem(tasks.catalogue(), "library", Reading())
+    study = make(**GOOD, text=tmp_path / "mine.txt")
+    assert study.task("library").d_model == 64 and set(read) >= {tmp_path / "mine.txt"}
+    assert make(**GOOD).task("library").d_model == 96

@@ -35,13 +35,13 @@ def test_shapes(drawn):
     data = TASK.batches("conv", 0)
     steps = TASK.steps("conv")
     assert data.inputs[0].shape == (steps, TASK.batch, TOKENS) and data.targets.shape == (steps, TASK.batch, PAIRS)
-    checks.oracle_makes_no_error(TASK.held_out("plain", 5))
+    checks.oracle_makes_no_error(TASK.held_out("deep", 5))
 
 
 def test_training_and_exam_are_different_draws_and_a_seed_fixes_both():
     train, exam = TASK.batches("conv", 0).inputs[0].reshape(-1, TOKENS), TASK.held_out("conv", 0).inputs[0]
     assert not {tuple(row) for row in train.tolist()} & {tuple(row) for row in exam.tolist()}
-    assert (TASK.held_out("plain", 0).inputs[0] == exam).all()
+    assert (TASK.held_out("deep", 0).inputs[0] == exam).all()
     assert (TASK.held_out("conv", 1).inputs[0] != exam).any()
 
 
@@ -61,8 +61,8 @@ def test_given_vectors_keep_keys_and_values_apart():
     assert np.square(words).mean() == pytest.approx(1, abs=0.01)
     nearest = (words @ words[:50].T).argmax(0)
     assert (nearest == np.arange(50)).all()
-    assert given["local"].shape == (2, TASK.d_model) and "local" not in TASK.given("plain", 0)
-    assert (TASK.given("plain", 0)["words"] == words).all()
+    assert given["local"].shape == (2, TASK.d_model) and "local" not in TASK.given("deep", 0)
+    assert (TASK.given("deep", 0)["words"] == words).all()
 
 
 @pytest.mark.parametrize("setting", TASK.settings())
@@ -125,13 +125,13 @@ def test_models_without_numbers_have_no_error_rate():
 
 
 def test_own_rows_leave_the_first_token_out():
-    (row,) = SMALL.measure("plain", [0], answering())
+    (row,) = SMALL.measure("deep", [0], answering())
     assert row["own_1"] == 0 and row["own_2"] == pytest.approx(32 / 63)
-    (row,) = SMALL.before("plain", [0], answering())
+    (row,) = SMALL.before("deep", [0], answering())
     assert row.keys() == {"own_1_before", "own_2_before"}
 
 
-@pytest.mark.parametrize(("setting", "name"), [("conv", "QKV"), ("plain", "QQV/noself")])
+@pytest.mark.parametrize(("setting", "name"), [("conv", "QKV"), ("deep", "QQV/noself")])
 def test_batched_is_one_by_one(setting, name):
     task, runs = replace(SMALL, batch=4), [Run(0, 0.01), Run(1, 0.02)]
     many = train_together(task, setting, designs.parse(name), runs, steps=4)

@@ -36,7 +36,7 @@ def test_it_is_found_and_its_settings_are_named_apart():
 
 
 @pytest.mark.parametrize("setting", TASK.settings())
-@pytest.mark.parametrize("name", ["QKV", "QQV", "XXX", "QKV/kv2", "uniform"])
+@pytest.mark.parametrize("name", ["QKV", "QQV", "XXX", "QKV/kv2", "QKV/h16", "QQV/noself", "uniform"])
 def test_parameters_are_those_of_the_model(setting, name):
     model = TASK.model(setting, parse(name))
     assert TASK.parameters(setting, parse(name)) == sum(p.numel() for p in model.parameters())
@@ -206,7 +206,7 @@ def inputs(n=8):
     return exam, torch.from_numpy(exam.tokens), torch.from_numpy(exam.verbs)
 
 
-@pytest.mark.parametrize("name", ["QKV", "QQV", "QKX", "XXX", "QKV/kv1"])
+@pytest.mark.parametrize("name", ["QKV", "QQV", "QKX", "XXX", "QKV/kv1", "QQV/noself"])
 def test_padding_reaches_no_answer(name):
     model, (_, tokens, verbs) = encoder(name), inputs()
     with torch.no_grad():

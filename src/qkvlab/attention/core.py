@@ -23,14 +23,21 @@ def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
     return _as_heads(rows @ k.swapaxes(-2, -1), heads)
 
 
-def softmax_allowed(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    """Softmax over the keys that are allowed; rows without any are 0."""
+def softmax_allowed(scores: Tensor, allowed: Tensor | None, *, all_see: bool = False) -> Tensor:
+    """Softmax over the keys that are allowed; rows without any are 0.
+
+    Args:
+        scores: (..., h, t, s).
+        allowed: broadcasts to them.
+        all_see: promises that every row sees something, which saves a pass over the weights.
+    """
     if allowed is None:
         return scores.softmax(-1)
-    nobody = ~allowed.any(-1, keepdim=True)
-    # a finite row where nothing is allowed keeps softmax and its gradient finite; it is then set to 0
-    weights = scores.masked_fill(~allowed, -math.inf).masked_fill(nobody, 0.0).softmax(-1)
-    return weights.masked_fill(nobody, 0.0)
+    if all_see:
+        return scores.masked_fill(~allowed, -math.inf).softmax(-1)
+    # a finite score where nothing is allowed keeps softmax and its gradient finite; the row is then set to 0
+    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
+    return weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
 
 
 def mix(weights: Tensor, v: Tensor) -> Tensor:
@@ -39,9 +46,9 @@ def mix(weights: Tensor, v: Tensor) -> Tensor:
     return _as_heads(_as_rows(weights, v.shape[-3]) @ v, heads)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """The explaining route as one call: (..., h, t, e)."""
-    return mix(softmax_allowed(scaled_scores(q, k), allowed), v)
+def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, all_see: bool = False) -> Tensor:
+    """The explaining route as one call: (..., h, t, e); see `softmax_allowed`."""
+    return mix(softmax_allowed(scaled_scores(q, k), allowed, all_see=all_see), v)
 
 
 def attend_fused(

@@ -96,8 +96,11 @@ class Attention(nn.Module):
         allowed = combine(shape, causal=causal, padding=padding, mask=mask, device=x.device)
         allowed = without_self(allowed, shape[-1], x.device) if alone else allowed
         k, v = _without_padding(k, padding), _without_padding(v, padding)
-        attend = core.attend_fused if self.route == "fused" else core.attend
-        return self._join(attend(q, k, v, allowed))
+        if self.route == "fused":
+            return self._join(core.attend_fused(q, k, v, allowed))
+        # no mask of the caller's, and the causal one leaves every token at least one key
+        all_see = padding is None and mask is None and causal != "bottom-right"
+        return self._join(core.attend(q, k, v, allowed, all_see=all_see))
 
     def trace(
         self,

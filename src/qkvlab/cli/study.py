@@ -77,9 +77,9 @@ def _changed(
 ) -> Spec:
     fields: dict[str, Any] = base.model_dump() | {name: v for name, v in others.items() if v is not None}
     if designs is not None:
-        fields["designs"] = _list("--designs", designs)
+        fields |= {"designs": _list("--designs", designs), "also": {}}
     if tasks is not None:
-        fields["tasks"] = _list("--tasks", tasks)
+        fields |= {"tasks": _list("--tasks", tasks), "settings": ()}
     if settings is not None:
         fields["settings"] = _expanded(_list("--settings", settings), tuple(fields["tasks"]))
     if match is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -56,8 +57,8 @@ def shipped(setting: str) -> dict[str, Encoder]:
     ready = {each: _files(each) for each in TASK.shown if _files(each)}
     if not ready:
         raise BadInput(
-            "no trained models of the task sentence ship with this copy of qkvlab; update it, or train your own with "
-            "`qkvlab study --tasks sentence`."
+            "this copy of qkvlab holds no trained models of the task sentence, which ship with the package; install it "
+            "anew, or publish a recorded study that has them."
         )
     if setting not in ready:
         raise unknown("setting with trained models", setting, ready)
@@ -68,18 +69,17 @@ def look(encoder: Encoder, tokens: Sequence[int]) -> list[Named]:
     """Let a model read a sentence, and ask every verb in it."""
     lexicon = load_lexicon()
     understood = encoder.understand(tokens)
-    return [
-        Named(
-            place=place,
-            nouns=tuple(int(n) for n in lexicon.nouns[understood.logits[place].argmax(-1)]),  # pyright: ignore
-            scores=np.stack([steps.scores[:, place] for steps in understood.layers]),
-            weights=np.stack([steps.weights[:, place] for steps in understood.layers]),
-        )
-        for place, token in enumerate(tokens)
-        if lexicon.words[token].kind == "verb"
-    ]
+    found = []
+    for place, token in enumerate(tokens):
+        if lexicon.words[token].kind == "verb":
+            subject, thing = lexicon.nouns[understood.logits[place].argmax(-1)].tolist()
+            scores, weights = (
+                [getattr(s, name)[:, place] for s in understood.layers] for name in ("scores", "weights")
+            )
+            found.append(Named(place, (subject, thing), np.stack(scores), np.stack(weights)))
+    return found
 
 
-def _files(setting: str) -> dict:
+def _files(setting: str) -> dict[str, Path]:
     paths = {name: path_of(record.folder(), TASK.name, setting, name) for name in designs.examples()}
     return {name: path for name, path in paths.items() if path.is_file()}

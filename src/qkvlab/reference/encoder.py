@@ -65,10 +65,11 @@ class Encoder:
         if self.positions is not None:
             x = x + self.positions[: len(x)]
         x, layers = _norm(x), []
+        allowed = None if real is None else np.broadcast_to(real, (len(x), len(x)))
         for block in self.blocks:
             matrices = _within(block, "attention.projections.") | {"out": block["attention.out.weight"].T}
             d_head = x.shape[-1] // self.heads
-            steps = trace(self.design, matrices, _norm(x), heads=self.heads, d_head=d_head, allowed=real)
+            steps = trace(self.design, matrices, _norm(x), heads=self.heads, d_head=d_head, allowed=allowed)
             layers.append(steps)
             x = x + steps.output
             if "widen.weight" in block:

@@ -66,7 +66,7 @@ METRICS = {
     "own_2": Words("最看自己的词（第二层）", "words that look most at themselves, layer 2"),
     "own_1_before": Words("最看自己的词（第一层，训练前）", "words that look most at themselves, layer 1, untrained"),
     "own_2_before": Words("最看自己的词（第二层，训练前）", "words that look most at themselves, layer 2, untrained"),
-    "nats_5gram": Words("五元模型的每个字符纳特", "nats per character of the 5-gram"),
+    "nats_5gram": Words("五元模型的每字符 nat 数", "nats per character of the 5-gram"),
 }
 
 FACTS = {

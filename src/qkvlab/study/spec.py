@@ -91,6 +91,15 @@ class Spec(BaseModel):
     def _distinct_matches(cls, kinds: tuple[Match, ...]) -> tuple[Match, ...]:
         return _distinct("match", kinds)
 
+    @field_validator("text", mode="before")
+    @classmethod
+    def _file_name(cls, name: Any) -> Any:
+        # a name that no file can have, or that a report could not print
+        told = str(name)
+        if "\0" in told or any("\ud800" <= c <= "\udfff" for c in told):
+            raise BadInput(f"text must name a file; got {told[:40]!a}. Rename it, or link to it by another name.")
+        return name
+
     @field_validator("also")
     @classmethod
     def _known_additions(cls, also: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ the odd ones: what is looked up and what is said lie apart. With all channels fo
 pilot runs of this length.
 
 Settings say how a value learns which key stood before it. ``conv``: a causal convolution over three tokens, then one
-attention layer. ``plain``: two attention layers. Both have learned positions and no feed-forward part.
+attention layer. ``deep``: two attention layers. Both have learned positions and no feed-forward part.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class Shape:
     steps: int
 
 
-SHAPES = {"conv": Shape(layers=1, span=3, steps=300), "plain": Shape(layers=2, span=1, steps=500)}
+SHAPES = {"conv": Shape(layers=1, span=3, steps=300), "deep": Shape(layers=2, span=1, steps=500)}
 """Pilot runs of the baseline, and of no other design, chose the steps."""
 _TITLES = {
     "conv": Words("卷积加一层注意力", "convolution and one layer"),
-    "plain": Words("两层注意力", "two layers"),
+    "deep": Words("两层注意力", "two layers"),
 }
 _HOW = {
     "conv": Words(
         "先对三个词作因果卷积，再接一层注意力", "a causal convolution over three words, then one attention layer"
     ),
-    "plain": Words("两层注意力，没有卷积", "two attention layers, no convolution"),
+    "deep": Words("两层注意力，没有卷积", "two attention layers, no convolution"),
 }
 
 

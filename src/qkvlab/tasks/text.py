@@ -22,7 +22,7 @@ import numpy as np
 from qkvlab.contracts import Cost, Dims, Words
 from qkvlab.tasks import corpus, matching
 from qkvlab.tasks.corpus import Corpus
-from qkvlab.tasks.task import Call, Examples, Match, Task
+from qkvlab.tasks.task import Call, Examples, Match, Task, joining
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class Text(Task):
     hidden: int = 128
     tokens: int = 64
     grams: int = 3
-    buckets: int = 8192
+    buckets: int = 1024
     batch: int = 16
-    train_steps: int = 400
+    train_steps: int = 600
 
     name = "text"
     version = 1
@@ -138,8 +138,7 @@ class Text(Task):
     def parameters(self, setting: str, design: Design) -> int:
         d = self.d_model
         vectors = self.read.classes + self.tokens + (self.grams - 1) * self.buckets
-        out = self._dims.heads * self._dims.d_value
-        blocks = self.layers * (out + 2 * self._hidden(setting, design)) * d
+        blocks = self.layers * (joining(design, self._dims) + 2 * self._hidden(setting, design) * d)
         return self.cost(setting, design).parameters + blocks + vectors * d
 
     @property

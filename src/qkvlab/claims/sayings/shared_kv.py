@@ -29,7 +29,7 @@ def _better(id: str, words: Words, key: tuple[str, str], metric: str) -> Place:
 
 
 TEXT, SENTENCE = ("text", "plain"), ("sentence", "two-layers/positions")
-CONV, PLAIN = ("recall", "conv"), ("recall", "plain")
+CONV, DEEP = ("recall", "conv"), ("recall", "deep")
 CLAIM = Claim(
     number=8,
     id="shared-kv",
@@ -42,7 +42,7 @@ CLAIM = Claim(
     ),
     places=(
         _free("recall-conv", Words("键值回忆、卷积加一层", "recall, convolution and one layer"), CONV, "error"),
-        _free("recall", Words("键值回忆、两层", "recall, two layers"), PLAIN, "error"),
+        _free("recall", Words("键值回忆、两层", "recall, two layers"), DEEP, "error"),
         _free("sentence", Words("两层读句子", "sentences, two layers"), SENTENCE, "error"),
         _free("text", Words("真实文本", "real text"), TEXT, "nats"),
         _better(
@@ -51,7 +51,7 @@ CLAIM = Claim(
             CONV,
             "error",
         ),
-        _better("recall-groups", Words("键值回忆、两层，比分组", "recall, two layers, against groups"), PLAIN, "error"),
+        _better("recall-groups", Words("键值回忆、两层，比分组", "recall, two layers, against groups"), DEEP, "error"),
         _better(
             "sentence-groups", Words("两层读句子，比分组", "sentences, two layers, against groups"), SENTENCE, "error"
         ),
