@@ -171,6 +171,19 @@ def test_pictures_show_a_setting_of_every_task(written):
     assert {"curves.zh.svg", "cost.en.svg", "verdicts.zh.svg"} <= names
 
 
+def test_a_design_has_one_colour_in_all_pictures():
+    seen = {}
+    for setting in STUDY.reached:
+        for drawing in (curves(setting), by_params(setting)):
+            for colour, name in re.findall(
+                r'<text class="small over (f\d+)"[^>]*>([^<]+)</text>', drawing.inside("en")
+            ):
+                seen.setdefault(name, set()).add(colour)
+    assert set(seen) == set(STUDY.designs)
+    assert all(len(colours) == 1 for colours in seen.values())
+    assert len(set.union(*seen.values())) == len(seen)  # fewer designs than colours: none shares one
+
+
 def test_an_axis_does_not_waste_its_height():
     low, top = axis([2.0, 2.1, 2.05], chance=2.9)
     assert 1.9 < low < 2.0 < 2.1 < top < 2.2
