@@ -42,7 +42,7 @@ def of_two_tasks() -> dict[str, Any]:
         "delta": 0.02,
         "clip": 0.08,
         "chance": 2.9,
-        "facts": {"layers": 2, "d_model": 32, "steps": 300},
+        "facts": {"layers": 2, "d_model": 32, "steps": 300, "sha256": "0" * 64},
     }
     few = ("QKV", "QQV", "uniform")
     tried = (("a/b", LETTERS, 2.2), ("a/b/params", few, 2.2), ("a-b", few, 1.9))

@@ -67,6 +67,14 @@ def test_a_phone_scrolls_down_and_not_sideways(chromium, written):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_two_tasks_fit_a_phone_and_complain_of_nothing(chromium, tmp_path):
+    two = report.write(fabricated.study_of_two_tasks(tmp_path)).report
+    page = opened(chromium, two, viewport={"width": 360, "height": 740})
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert not page.complaints
+
+
 def test_dark_is_dark_and_paper_is_light(chromium, written):
     page = opened(chromium, written.report, color_scheme="dark")
     assert _light(page) < 60

@@ -132,7 +132,7 @@ def test_metrics_and_deltas_are_those_of_the_task(tree):
 
 def test_sizes_are_told_task_by_task(tree):
     text = next(e["text"] for e in tree.elements if e["tag"] == "main")
-    assert "width 32, layers 2, training steps 300" in text and "width 96" in text
+    assert "width 32, layers 2, SHA-256 000" in text and "width 96" in text
 
 
 def test_the_terminal_has_a_table_for_each_task():
@@ -171,6 +171,19 @@ def test_pictures_show_a_setting_of_every_task(written):
     assert {"curves.zh.svg", "cost.en.svg", "verdicts.zh.svg"} <= names
 
 
+def test_a_design_has_one_colour_in_all_pictures():
+    seen = {}
+    for setting in STUDY.reached:
+        for drawing in (curves(setting), by_params(setting)):
+            for colour, name in re.findall(
+                r'<text class="small over (f\d+)"[^>]*>([^<]+)</text>', drawing.inside("en")
+            ):
+                seen.setdefault(name, set()).add(colour)
+    assert set(seen) == set(STUDY.designs)
+    assert all(len(colours) == 1 for colours in seen.values())
+    assert len(set.union(*seen.values())) == len(seen)  # fewer designs than colours: none shares one
+
+
 def test_an_axis_does_not_waste_its_height():
     low, top = axis([2.0, 2.1, 2.05], chance=2.9)
     assert 1.9 < low < 2.0 < 2.1 < top < 2.2
@@ -186,7 +199,7 @@ def test_the_short_answer_is_three_sentences_that_fit():
     assert len(said) == 3
     for sentence in said:
         assert 20 < len(sentence.zh) <= ROOM and 50 < len(sentence.en) <= ROOM
-    assert "of 9 decided" in said[0].en and "5 lose to" in said[0].en
+    assert "5 of 9 decided" in said[0].en and " lose to " in said[0].en
 
 
 def test_the_command_names_the_users_text_and_the_budgets(monkeypatch, tmp_path):

@@ -83,6 +83,7 @@ def _arm(findings: Findings, key: Key, name: str) -> Arm:
     return Arm(
         design=name,
         words=spelled(findings.registration.get("words", {}).get(name), name),
+        place=findings.registration["designs"].index(name),
         rate=findings.tuning(key).chosen.get(name),
         runs=len(runs),
         mean=_mean(run.judged(facts["metric"]) for run in runs),

@@ -52,9 +52,8 @@ def _costs(study: Study, found: list[Found]) -> Words:
         )
     head = Words(
         f"代价：改变 q、k、v 的做法，{len(found)} 个有结论的比较里有 {len(worse)} 个不如 {base.zh}；损失最大的是",
-        f"What it costs: of {len(found)} decided comparisons with other ways to make q, k and v, {len(worse)} "
-        f"lose{'s' * (len(worse) == 1)} to "
-        f"{base.en}; most ",
+        f"What it costs: {len(worse)} of {len(found)} decided comparisons with other ways to make q, k and v "
+        f"lose{'s' * (len(worse) == 1)} to {base.en}; most ",
     )
     return _with_examples(study, head, _worst_first(worse))
 

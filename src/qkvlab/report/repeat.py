@@ -9,7 +9,7 @@ from typing import Any
 from qkvlab import tasks
 from qkvlab.errors import BadInput
 from qkvlab.study import recipes
-from qkvlab.study.registration import FLOOR
+from qkvlab.study.registration import FLOOR, source_hash
 
 
 def command(registration: dict[str, Any]) -> str:
@@ -46,15 +46,17 @@ def _everywhere(designs: list[str], arms: Sequence[Iterable[str]]) -> list[str]:
 def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
     try:
         spec = recipes.find(registration["recipe"])
-        own = {"tasks": tuple(dict.fromkeys(each["task"] for each in registration["tasks"]))}
-        own["match"] = tuple(registration.get("match", spec.match))
+        run = tuple(dict.fromkeys(each["task"] for each in registration["tasks"]))
+        # settings alone can leave only some tasks to run; the source still covers all that were asked for
+        asked = spec.tasks if registration["source"] == source_hash(spec.tasks) else run
+        own = {"tasks": asked, "match": tuple(registration.get("match", spec.match))}
         settings = [setting for _, setting in spec.model_copy(update=own).pairs()]
     except BadInput:  # a study from a file, or of another version: its name is all there is to say
         return None
     planned = [[*spec.arms(each["task"]), FLOOR] for each in registration["tasks"]]
     return {
         "--designs": _everywhere([name for arms in planned for name in arms], planned),
-        "--tasks": list(spec.tasks),
+        "--tasks": list(run if asked == spec.tasks else spec.tasks),
         "--settings": settings,
         "--seeds": spec.judge_seeds,
         "--delta": spec.delta,

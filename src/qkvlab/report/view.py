@@ -30,6 +30,7 @@ class Arm:
 
     Attributes:
         design: its code; `words` says it.
+        place: among the designs of the study; it gives the design one colour in all pictures.
         rate: the tuned learning rate, None as long as tuning goes on.
         runs: judged runs.
         mean: average of the judged metric over the runs that have one; NaN without any.
@@ -41,6 +42,7 @@ class Arm:
 
     design: str
     words: Words
+    place: int
     rate: float | None
     runs: int
     mean: float

@@ -27,7 +27,7 @@ def by_cache(setting: Setting) -> Drawing:
 
 def _cost(setting: Setting, of: Callable[[Arm], int], name: Words) -> Drawing:
     """Draw one point per design, labelled; the dashed line is guessing."""
-    arms = [(i, arm) for i, arm in enumerate(setting.arms.values()) if math.isfinite(arm.mean)]
+    arms = [(arm.place, arm) for arm in setting.arms.values() if math.isfinite(arm.mean)]
     columns: dict[int, list[tuple[int, Arm]]] = {}
     for index, arm in sorted(arms, key=lambda pair: of(pair[1])):
         columns.setdefault(of(arm), []).append((index, arm))

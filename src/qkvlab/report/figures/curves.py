@@ -21,7 +21,7 @@ def series(index: int) -> tuple[str, str, str]:
 
 def curves(setting: Setting) -> Drawing:
     """Draw the losses, each labelled where it ends."""
-    arms = [(i, arm) for i, arm in enumerate(setting.arms.values()) if arm.losses.size]
+    arms = [(arm.place, arm) for arm in setting.arms.values() if arm.losses.size]
     height = max(230.0, _TOP + _BOTTOM + _LINE * len(arms))
     drawing = Drawing(_WIDTH, height)
     right = 16 + max((text_width(arm.design, 11) for _, arm in arms), default=0)
