@@ -52,7 +52,7 @@ def obstacle_words(answer: Answer) -> Words:
     if answer.minutes is not None:
         zh, en = (
             f"{zh}（单进程约 {_minutes(answer.minutes)} 分钟）",
-            f"{en} ({_minutes(answer.minutes)} min of one process)",
+            f"{en} ({_minutes(answer.minutes)} minutes of one process)",
         )
     return Words(f"{why.zh}，{zh}", f"{why.en}; {en}")
 
