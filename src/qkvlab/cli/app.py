@@ -64,6 +64,9 @@ def study(
         str | None, typer.Option(help="What is made equal by the feed-forward width: none, params, flops or several.")
     ] = None,
     text: Annotated[Path | None, typer.Option(help="A UTF-8 file for the tasks that read text.")] = None,
+    first: Annotated[
+        str | None, typer.Option(help="Settings to run before the others; it changes nothing of what they say.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes; run again to go on.")] = 3.0,
     lang: LangOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
@@ -80,6 +83,8 @@ def study(
 
     `qkvlab study --minutes 20` - go on until more is decided
 
+    `qkvlab study --minutes 20 --first conv,plain` - the same study, these settings now
+
     `qkvlab study fifteen --settings directed/fixed` - all fifteen ways on one setting
 
     `qkvlab study --designs QKV,QQV,QKK --settings synonym --out my-study`
@@ -90,7 +95,7 @@ def study(
 
     run_study(
         recipe, designs=designs, tasks=tasks, settings=settings, seeds=seeds, delta=delta, alpha=alpha,
-        match=match, text=text, minutes=minutes, lang=_lang(lang), device=device, out=out,
+        match=match, text=text, first=first, minutes=minutes, lang=_lang(lang), device=device, out=out,
         as_json=json,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def run_study(
     alpha: float | None,
     match: str | None,
     text: Path | None,
+    first: str | None,
     minutes: float,
     lang: Lang,
     device: str,
@@ -50,12 +52,13 @@ def run_study(
     base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
     others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text}
     spec = _changed(base, designs, tasks, settings, match, others)
+    urgent = () if first is None else _expanded(_list("--first", first), spec.pairs())
     folder = out if out is not None else Path("qkvlab-runs") / spec.recipe
     _warn_of_few_seeds(spec, lang)
     live = Live(Console(stderr=True), lang)
     try:
         with live:
-            findings = run(spec, folder, minutes=minutes, device=device, tell=live.update)
+            findings = run(spec, folder, minutes=minutes, device=device, first=urgent, tell=live.update)
     except KeyboardInterrupt:
         print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
         raise SystemExit(130) from None
@@ -81,7 +84,8 @@ def _changed(
     if tasks is not None:
         fields |= {"tasks": _list("--tasks", tasks), "settings": ()}
     if settings is not None:
-        fields["settings"] = _expanded(_list("--settings", settings), tuple(fields["tasks"]))
+        every = [(name, s) for name in fields["tasks"] for s in all_tasks.find(name).settings()]
+        fields["settings"] = _expanded(_list("--settings", settings), every)
     if match is not None:
         fields["match"] = _list("--match", match)
     names = [name.upper() for name in fields["designs"]]
@@ -97,8 +101,9 @@ def _list(option: str, text: str) -> tuple[str, ...]:
     return parts
 
 
-def _expanded(asked: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
-    every = [s for name in tasks for s in all_tasks.find(name).settings()]
+def _expanded(asked: tuple[str, ...], pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the settings that are named, in full or by their beginning."""
+    every = [setting for _, setting in pairs]
     found: list[str] = []
     for name in asked:
         matching = [s for s in every if s == name or s.startswith(name + "/")] if name not in every else [name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from qkvlab import __version__, tasks
 from qkvlab.errors import BadInput, WorkerError
 from qkvlab.study import weights
 from qkvlab.study.cells import Cell, Result
-from qkvlab.study.decisions import Findings
+from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import Group, due, open_cells
 from qkvlab.study.spec import Spec
@@ -62,6 +62,7 @@ def run(
     *,
     minutes: float = 3.0,
     device: str = "cpu",
+    first: Sequence[str] = (),
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Findings:
     """Run or continue a study in a folder.
@@ -71,6 +72,7 @@ def run(
         out: folder of the store.
         minutes: no group begins that could not end in this time.
         device: where to train.
+        first: names of settings that go before the others.
         tell: called several times a second.
 
     Returns:
@@ -86,7 +88,9 @@ def run(
     devices.check(device)
     registration = register(spec)
     with Store.create_or_continue(out, registration) as store:
-        return _Runner(spec, store, Findings(registration, store.results()), out, minutes * 60, device, tell).run()
+        findings = Findings(registration, store.results())
+        order = [key for name in first for key in findings.settings if key[1] == name]
+        return _Runner(spec, store, findings, out, minutes * 60, device, order, tell).run()
 
 
 class _Runner:
@@ -98,10 +102,11 @@ class _Runner:
         out: Path,
         limit: float,
         device: str,
+        first: Sequence[Key],
         tell: Callable[[Progress], None],
     ) -> None:
         self.spec, self.store, self.findings, self.out = spec, store, findings, out
-        self.limit, self.device, self.tell = limit, device, tell
+        self.limit, self.device, self.first, self.tell = limit, device, first, tell
         self.begun = time.monotonic()
         self.layouts: dict[str, Layout] = {}
         self.workers: Workers | None = None
@@ -111,7 +116,7 @@ class _Runner:
         self.left = open_cells(findings)
 
     def run(self) -> Findings:
-        if not any(due(self.findings, (), self._size)):
+        if not any(due(self.findings, (), self._size, self.first)):
             self._tell("")
             return self.findings
         self._tell("starting the workers")
@@ -141,7 +146,7 @@ class _Runner:
         if self._elapsed() + self.slowest > self.limit:
             return
         running = {cell for group in self.futures.values() for cell in group.cells}
-        for group in due(self.findings, running, self._size):
+        for group in due(self.findings, running, self._size, self.first):
             if group.key[0] not in self.layouts:
                 if self.futures:  # a trial needs idle workers
                     return

@@ -33,7 +33,9 @@ class Group:
         return self.cells[0].design
 
 
-def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int]) -> Iterator[Group]:
+def due(
+    findings: Findings, running: Collection[Cell], size: Callable[[str], int], first: Sequence[Key] = ()
+) -> Iterator[Group]:
     """Yield what may run now, in order of urgency: settings as registered; in each, tuning, then judging.
 
     A setting is judged once all its designs are tuned. Decided comparisons ask for nothing; the baseline and the
@@ -43,14 +45,16 @@ def due(findings: Findings, running: Collection[Cell], size: Callable[[str], int
         findings: what is known.
         running: cells already under way.
         size: how many models of a task are trained together at most.
+        first: settings that go before the others; when something runs changes nothing of what it says.
     """
     begun = set(running)
-    for key in findings.settings:
+    order = [*first, *(key for key in findings.settings if key not in first)]
+    for key in order:
         tuning = findings.tuning(key)
         wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
         yield from _fresh(wanted, begun, size(key[0]))
     goals = _checking(findings, LOOK)
-    for key in findings.settings:
+    for key in order:
         yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
 
 
