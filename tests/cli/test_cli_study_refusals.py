@@ -190,3 +190,10 @@ def test_nothing_to_report(cli_here, tmp_path):
         assert cli_here("report", folder).refusal(3)
     assert list((tmp_path / "empty").iterdir()) == []
     assert "folder" in cli_here("report").refusal(2)
+
+
+def test_settings_to_run_first_are_those_of_the_study(cli_here, tmp_path):
+    line = cli_here("study", *SMALL, "--first", "synonym").refusal()
+    assert "unknown setting 'synonym'" in line and "same-word/fixed" in line
+    assert "--first needs at least one name" in cli_here("study", *SMALL, "--first", ",").refusal()
+    assert list(tmp_path.iterdir()) == []

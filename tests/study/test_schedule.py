@@ -195,3 +195,12 @@ def test_the_estimate_of_what_is_open():
     for _ in play(fresh, World(noise=0.01)):
         left.append(open_cells(fresh))
     assert left[-1] == 0 and min(left) >= 0 and left[len(left) // 2] < left[0]
+
+
+def test_settings_that_shall_go_first_do_and_nothing_else_changes():
+    findings = Findings(register(spec(settings=("same-word/fixed", "synonym/fixed", "directed/fixed"))))
+    late = ("library", "directed/fixed")
+    plain, urgent = (list(due(findings, (), lambda task: 8, first)) for first in ((), (late,)))
+    assert [group.key for group in plain[:1]] == [("library", "same-word/fixed")]
+    assert urgent[0].key == late and [g for g in urgent if g.key != late] == [g for g in plain if g.key != late]
+    assert set(urgent) == set(plain) and len(urgent) == len(plain)
