@@ -20,7 +20,7 @@ from qkvlab.tasks.sentence import TASK
 from qkvlab.training.recipe import start
 
 LEXICON = load()
-NAMES = ("QKV", "QQV", "XXV", "uniform")
+NAMES = ("QKV", "QQV", "QKK", "XKV", "QXV", "XXV", "frozen", "QDQ", "uniform", "QQV/noself", "QKV/kv2")
 
 
 @pytest.fixture(scope="module", name="folder")

@@ -27,7 +27,8 @@ def list_designs(d_model: int, heads: int, d_head: int | None, *, lang: Lang, as
             f"heads x d_head = {dims.heads * dims.d_head}."
         )
     rows: list[dict[str, Any]] = []
-    for name, design in designs.examples().items():
+    # designs with parts stand behind the plain ones
+    for name, design in sorted(designs.examples().items(), key=lambda each: "/" in each[0]):
         row: dict[str, Any] = {"design": name, **vars(design.words)}
         try:
             rows.append({**row, **vars(design.cost(dims))})

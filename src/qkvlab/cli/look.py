@@ -184,7 +184,7 @@ def _chunks(rows: list[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]
     # as many designs side by side as the terminal holds beside the words
     chunks, left = [], 0
     for row in rows:
-        need = max(_CELL, len(row["design"])) + 1
+        need = max(_CELL, len(row["design"])) + 2  # a space of its own, and one between columns
         if need > left:
             chunks.append([])
             left = room

@@ -81,5 +81,6 @@ def look(encoder: Encoder, tokens: Sequence[int]) -> list[Named]:
 
 
 def _files(setting: str) -> dict[str, Path]:
-    paths = {name: path_of(record.folder(), TASK.name, setting, name) for name in designs.examples()}
+    names = sorted(designs.examples(), key=lambda name: "/" in name)  # designs with parts stand behind the plain ones
+    paths = {name: path_of(record.folder(), TASK.name, setting, name) for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}
