@@ -64,7 +64,7 @@ def test_it_says_what_the_module_computes(cli_here, setting):
         assert [row["subject"]["zh"], row["object"]["zh"]] == named
         assert row["subject"]["right"] == (named[0] == "老师") and row["object"]["right"] == (named[1] == "小明")
         assert row["subject"]["in_sentence"] == (named[0] in words(said))
-    uniform = verb["designs"][-1]
+    uniform = verb["designs"][NAMES.index("uniform")]
     assert uniform["looks_at"] is None and set(uniform["scores"]) == {0}
 
 
