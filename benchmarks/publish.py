@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--wall", required=True, help="how long it took and on what, such as '11 min on 2 cores'")
+    parser.add_argument("--minutes", default=60, type=int, help="what to give --minutes when it is repeated")
     parser.add_argument("--allow-undecided", action="store_true", help="list what is open, with its obstacle")
     args = parser.parse_args()
     written = report.write(args.study)
@@ -41,7 +42,7 @@ def main() -> None:
     answer = {lang: report.short_answer(findings, lang) for lang in READMES}
     _ship(args.study, findings, {**document, "answer": answer})
     _results(args.results, written, findings)
-    text = origin(args.results.name, document, answer["en"], args.wall, waiting)
+    text = origin(args.results.name, document, answer["en"], args.wall, args.minutes, waiting)
     (args.results / "README.md").write_text(text, "utf-8")
     for lang, path in READMES.items():
         path.write_text(filled(path.read_text("utf-8"), document, answer[lang], lang), "utf-8")
@@ -84,7 +85,7 @@ def _results(folder: Path, written: report.Written, findings: Findings) -> None:
     )
 
 
-def origin(name: str, document: dict, answer: list[str], wall: str, waiting: list[Obstacle]) -> str:
+def origin(name: str, document: dict, answer: list[str], wall: str, minutes: int, waiting: list[Obstacle]) -> str:
     """Return the README of a folder of results."""
     from_ = document["origin"]
     versions = ", ".join(f"{k} {' '.join(v)}" for k, v in from_["versions"].items())
@@ -101,7 +102,7 @@ def origin(name: str, document: dict, answer: list[str], wall: str, waiting: lis
             "",
             *(["Undecided, with what each would take if its next seeds are like the last:", ""] if waiting else []),
             *([*still_open, ""] if waiting else []),
-            f"Repeat it: `qkvlab study {from_['recipe']} --minutes 60`. It took {wall}: {from_['cells']:,} "
+            f"Repeat it: `qkvlab study {from_['recipe']} --minutes {minutes}`. It took {wall}: {from_['cells']:,} "
             f"trainings, {from_['model_seconds']:,} seconds summed over models.",
             "",
             f"Machine: {from_['machine']}; device: {' '.join(from_['devices'])}; {versions}.",

@@ -8,7 +8,7 @@ import fabricated
 import numpy as np
 import pytest
 
-from qkvlab.evidence import DEFAULT_BETS, Outcome, Rule, decide
+from qkvlab.evidence import DEFAULT_BETS, Outcome, Rule, decide, seeds_needed
 from qkvlab.report.obstacles import MOST, more_seeds, obstacles
 from qkvlab.study.decisions import Findings
 from qkvlab.study.verdicts import document
@@ -73,7 +73,9 @@ def test_every_open_comparison_is_listed_and_nothing_else():
     assert "more seeds" in begun[0].words.en and "minutes of training" in begun[0].words.en
     assert "个种子" in begun[0].words.zh and "分钟" in begun[0].words.zh
     fresh = [each for each in found if not each.verdict.n]
-    assert fresh and fresh[0].words.en == "not started" and fresh[0].words.zh == "还没开始"
+    least, _ = seeds_needed(PLAN["alpha_each"], 0.05)
+    assert fresh and fresh[0].words.en == f"not started; at least {least} more seeds"
+    assert fresh[0].words.zh == f"还没开始，还要至少 {least} 个种子"
 
 
 def test_minutes_are_those_of_both_arms():
@@ -97,12 +99,12 @@ def test_the_record_lists_what_is_open():
     from publish import origin
 
     waiting = obstacles(FINDINGS)
-    text = origin("2026-11-22-small", document(FINDINGS), ["One.", "Two.", "Three."], "1 min", waiting)
+    text = origin("2026-11-22-small", document(FINDINGS), ["One.", "Two.", "Three."], "1 min", 30, waiting)
     for each in waiting:
         assert f"- {each.where.en}: {each.words.en}" in text
     assert "Undecided, with what each would take" in text
     assert "| no. | people say | verdict | in one line |" in text and "table.tex" in text
-    assert "Undecided" not in origin("done", document(FINDINGS), ["One."], "1 min", [])
+    assert "Undecided" not in origin("done", document(FINDINGS), ["One."], "1 min", 30, [])
 
 
 def test_readmes_take_the_claims_between_their_markers():

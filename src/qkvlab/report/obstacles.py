@@ -43,15 +43,16 @@ class Obstacle:
     @property
     def words(self) -> Words:
         """What is in the way, with its price."""
-        if not self.verdict.n:
-            return Words("还没开始", "not started")
         why = {
             "waiting for the floor": Words("在等平均注意力这个对照", "the control of equal attention needs more seeds"),
             "too few seeds": Words("种子太少", "too few seeds"),
         }.get(self.verdict.reason, Words("区间还太宽", "the interval is still wide"))
+        if not self.verdict.n:
+            why = Words("还没开始", "not started")
         if self.seeds is None:
             return Words(f"{why.zh}，看不出还要多少种子", f"{why.en}; nobody can tell how many more it takes")
-        zh, en = f"还要约 {whole(self.seeds)} 个种子", f"about {whole(self.seeds)} more seeds"
+        roughly = Words("约", "about") if self.verdict.n else Words("至少", "at least")
+        zh, en = f"还要{roughly.zh} {whole(self.seeds)} 个种子", f"{roughly.en} {whole(self.seeds)} more seeds"
         if self.minutes is not None:
             spent = f"{self.minutes:.0f}" if self.minutes >= 9.5 else f"{max(self.minutes, 0.1):.1f}"
             zh, en = f"{zh}、{spent} 分钟训练", f"{en}, {spent} minutes of training"
@@ -81,6 +82,8 @@ def obstacle(findings: Findings, key: Key, name: str, verdict: Verdict) -> Obsta
     values = paired(mine[:n], theirs[:n], law.clip).values
     seeds = more_seeds(values, law, [law.gate] if waits else None)
     runs = [run for arm in (one, other) for run in findings.judged(key, arm).values()]
+    if not runs:  # tuning runs take as long
+        runs = [r for c, r in findings.results.items() if (c.task, c.setting) == key and c.design in (one, other)]
     if seeds is None or not runs:
         return Obstacle(key, name, verdict, seeds, None)
     return Obstacle(key, name, verdict, seeds, 2 * seeds * math.fsum(run.seconds for run in runs) / len(runs) / 60)
