@@ -127,10 +127,21 @@ def _text(place: Place, state: State, evidence: Sequence[Evidence]) -> Words:
     follows = _follows(place, state)
     if follows is None:
         return Words("", "")
-    pairs = [(legend(each.check), values(each.check, each.answer)) for each in evidence]
-    zh = "；".join(f"{what.zh}：{numbers.zh}" for what, numbers in pairs)
-    en = "; ".join(f"{what.en}: {numbers.en}" for what, numbers in pairs)
-    return Words(f"{place.words.zh}：{follows.zh}（{zh}）。", f"{_sentence(place.words.en)}: {follows.en} ({en}).")
+    what, numbers = legend([each.check for each in _decisive(state, evidence)]), _numbers(state, evidence)
+    return Words(
+        f"{place.words.zh}：{follows.zh}（{what.zh}：{numbers.zh}）。",
+        f"{_sentence(place.words.en)}: {follows.en} ({what.en}: {numbers.en}).",
+    )
+
+
+def _decisive(state: State, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Return the checks to cite: all where the claim holds, those that say no where it fails."""
+    return [each for each in evidence if state == "holds" or each.answer.says == "no"]
+
+
+def _numbers(state: State, evidence: Sequence[Evidence]) -> Words:
+    cited = [values(each.check, each.answer) for each in _decisive(state, evidence)]
+    return Words("，".join(n.zh for n in cited), ", ".join(n.en for n in cited))
 
 
 def _follows(place: Place, state: State) -> Words | None:
@@ -139,19 +150,17 @@ def _follows(place: Place, state: State) -> Words | None:
 
 def _answer(claim: Claim, verdict: Ruling, told: Sequence[ToldPlace]) -> Words:
     """Compose the interview answer: the ruling, the reason, and what was found, grouped by what follows from it."""
-    groups: dict[tuple[Words, tuple[Words, ...]], list[ToldPlace]] = {}
+    groups: dict[tuple[Words, Words], list[ToldPlace]] = {}
     for place, found in zip(claim.places, told, strict=True):
         follows = _follows(place, found.state)
         if follows is not None:
-            legends = tuple(dict.fromkeys(legend(each.check) for each in found.evidence))
-            groups.setdefault((follows, legends), []).append(found)
+            what = legend([each.check for each in _decisive(found.state, found.evidence)])
+            groups.setdefault((follows, what), []).append(found)
     zh = [OPENINGS[verdict].zh.format(axis=claim.axis.zh), claim.why.zh]
     en = [OPENINGS[verdict].en.format(axis=claim.axis.en), claim.why.en]
-    for (follows, legends), places in groups.items():
-        zh.append(f"{follows.zh}（{'；'.join(w.zh for w in legends)}）：{'；'.join(_cited(p).zh for p in places)}。")
-        en.append(
-            f"{_sentence(follows.en)} ({'; '.join(w.en for w in legends)}): {'; '.join(_cited(p).en for p in places)}."
-        )
+    for (follows, what), places in groups.items():
+        zh.append(f"{follows.zh}（{what.zh}）：{'；'.join(_cited(p).zh for p in places)}。")
+        en.append(f"{_sentence(follows.en)} ({what.en}): {'; '.join(_cited(p).en for p in places)}.")
     for state, opening in (
         ("open", Words("还没有定论", "Still open")),
         ("absent", Words("这里没有试", "Not tried here")),
@@ -164,9 +173,8 @@ def _answer(claim: Claim, verdict: Ruling, told: Sequence[ToldPlace]) -> Words:
 
 
 def _cited(place: ToldPlace) -> Words:
-    numbers = [values(each.check, each.answer) for each in place.evidence]
-    zh, en = "，".join(n.zh for n in numbers), ", ".join(n.en for n in numbers)
-    return Words(f"{place.words.zh} {zh}", f"{place.words.en} {en}")
+    numbers = _numbers(place.state, place.evidence)
+    return Words(f"{place.words.zh} {numbers.zh}", f"{place.words.en} {numbers.en}")
 
 
 def _sentence(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from qkvlab.claims.answer import Answer, Obstacle
 from qkvlab.claims.check import Check, Term
@@ -57,16 +58,17 @@ def obstacle_words(answer: Answer) -> Words:
     return Words(f"{why.zh}，{zh}", f"{why.en}; {en}")
 
 
-def legend(check: Check) -> Words:
-    """Say what the numbers of `values` are."""
-    names = [_name(check, term) for term in check.terms]
-    if check.of:
-        return Words(f"{names[0].zh}丢掉的占注意力的收益", f"part of attention's gain lost, {names[0].en}")
-    zh, en = " 对 ".join(name.zh for name in names), " against ".join(name.en for name in names)
-    if len({term.metric for term in check.terms}) > 1:
-        return Words(zh, en)
-    metric = METRICS[check.terms[0].metric]
-    return Words(f"{metric.zh}，{zh}", f"{metric.en}, {en}")
+def legend(checks: Sequence[Check]) -> Words:
+    """Say what the numbers of `values` are; a metric that all checks share is named once."""
+    metrics = list(dict.fromkeys(_metric(check) for check in checks))
+    sides = [_sides(check) for check in checks]
+    if len(metrics) == 1 and metrics[0].en:
+        return Words(
+            f"{metrics[0].zh}，{'；'.join(side.zh for side in sides)}",
+            f"{metrics[0].en}, {'; '.join(side.en for side in sides)}",
+        )
+    each = [legend([check]) if _metric(check).en else side for check, side in zip(checks, sides, strict=True)]
+    return Words("；".join(w.zh for w in each), "; ".join(w.en for w in each))
 
 
 def values(check: Check, answer: Answer) -> Words:
@@ -77,6 +79,22 @@ def values(check: Check, answer: Answer) -> Words:
     levels = answer.levels or (math.nan,) * len(check.terms)
     texts = [level(term.metric, value) for term, value in zip(check.terms, levels, strict=True)]
     return Words(" 对 ".join(texts), " against ".join(texts))
+
+
+def _metric(check: Check) -> Words:
+    """Name what is compared; nothing where the sides are themselves metrics."""
+    if check.of:
+        return Words("丢掉的占注意力的收益", "part of attention's gain that is lost")
+    if len({term.metric for term in check.terms}) > 1:
+        return Words("", "")
+    return METRICS[check.terms[0].metric]
+
+
+def _sides(check: Check) -> Words:
+    names = [_name(check, term) for term in check.terms]
+    if check.of:
+        return names[0]
+    return Words(" 对 ".join(name.zh for name in names), " against ".join(name.en for name in names))
 
 
 def _name(check: Check, term: Term) -> Words:

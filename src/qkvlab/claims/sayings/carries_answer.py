@@ -60,8 +60,9 @@ CLAIM = Claim(
         ),
     ),
     why=Words(
-        "办法：在注意力里交换两个名词的键，别的都不动；答案若跟着交换，答案就是由“看向谁”决定的。",
+        "办法：在注意力里交换两个名词的键，别的都不动；答案若跟着交换，就是由“看向谁”决定的；若不跟着换，"
+        "多半因为谁是主语、谁是宾语也写在取回的 V 里。",
         "How it is tried: the keys of the two nouns are exchanged inside attention and nothing else; if the answers "
-        "exchange too, it was the look that decided them.",
+        "exchange too, it was the look that decided them; if not, V likely says who is who, too.",
     ),
 )
