@@ -69,9 +69,10 @@ def _ship(study: Path, findings: Findings, document: dict) -> None:
     (into / name).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", "utf-8")
     shutil.rmtree(into / "models", ignore_errors=True)
     for task, setting in findings.settings:
-        if setting in tasks.find(task).shown:
-            for design in [] if findings.barred((task, setting)) else findings.designs((task, setting)):
-                ship_model(path_of(study, task, setting, design), path_of(into, task, setting, design))
+        names = findings.designs((task, setting)) if setting in tasks.find(task).shown else []
+        if all(path_of(study, task, setting, name).is_file() for name in names):  # designs are shown side by side
+            for name in names:
+                ship_model(path_of(study, task, setting, name), path_of(into, task, setting, name))
 
 
 def _results(folder: Path, written: report.Written, findings: Findings) -> None:

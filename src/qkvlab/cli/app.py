@@ -172,7 +172,7 @@ def look(
         str | None, typer.Argument(help="A sentence, such as 我爱北京; leave it out to list the words.")
     ] = None,
     setting: Annotated[
-        str, typer.Option(help="Which trained models read it: one-layer/positions or two-layers/positions.")
+        str, typer.Option(help="Which trained models read it, such as one-layer/positions.")
     ] = "one-layer/positions",
     lang: LangOption = None,
     json: JsonOption = False,
@@ -185,7 +185,7 @@ def look(
 
     `qkvlab look 我爱北京`
 
-    `qkvlab look 老师把小明批评了 --setting two-layers/positions`
+    `qkvlab look 老师把小明批评了 --setting one-layer/positions`
 
     `qkvlab look "I love Beijing" --lang en`
     """
