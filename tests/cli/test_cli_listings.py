@@ -88,7 +88,7 @@ def test_designs_are_listed_with_their_cost(cli_here, sizes):
     document = cli_here("designs", "--d-model", str(d_model), "--heads", str(heads), *more, "--json").json
     dims = Dims.of(d_model, heads, d_head)
     assert document["dims"] == vars(dims)
-    assert [row["design"] for row in document["designs"]] == list(all_designs.examples())
+    assert [row["design"] for row in document["designs"]] == sorted(all_designs.examples(), key=lambda n: "/" in n)
     for row in document["designs"]:
         design = all_designs.parse(row["design"])
         try:

@@ -45,17 +45,17 @@ def due(
         findings: what is known.
         running: cells already under way.
         size: how many models of a task are trained together at most.
-        first: settings that go before the others; when something runs changes nothing of what it says.
+        first: settings that go before the others, with their checks; the order changes nothing of what is said.
     """
     begun = set(running)
-    order = [*first, *(key for key in findings.settings if key not in first)]
-    for key in order:
-        tuning = findings.tuning(key)
-        wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
-        yield from _fresh(wanted, begun, size(key[0]))
-    goals = _checking(findings, LOOK)
-    for key in order:
-        yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
+    for keys in (first, [key for key in findings.settings if key not in first]):
+        for key in keys:
+            tuning = findings.tuning(key)
+            wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
+            yield from _fresh(wanted, begun, size(key[0]))
+        goals = _checking(findings, LOOK) if keys else {}
+        for key in keys:
+            yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
 
 
 def open_cells(findings: Findings) -> int:
