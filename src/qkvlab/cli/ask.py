@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvlab import designs, record
+from qkvlab.cli.shading import shade
 from qkvlab.errors import BadInput, unknown
 from qkvlab.reference.librarian import Librarian
 from qkvlab.study.weights import load, path_of
@@ -158,15 +159,11 @@ def _table(document: dict[str, Any], lang: Lang) -> Table:
         table.add_column(row["design"], justify="right", no_wrap=True, min_width=5)
     for i, book in enumerate(document["shelf"]):
         cells = [
-            Text(f"{row['scores'][i]:+.1f}\n{row['weights'][i]:.0%}", style=_shade(row["weights"][i]))
+            Text(f"{row['scores'][i]:+.1f}\n{row['weights'][i]:.0%}", style=shade(row["weights"][i]))
             for row in document["designs"]
         ]
         table.add_row(Text(book[lang], style="bold green" if book["relevant"] else ""), *cells)
     return table
-
-
-def _shade(weight: float) -> str:
-    return "bold reverse" if weight >= 0.5 else "bold" if weight >= 0.25 else "dim" if weight < 0.05 else ""
 
 
 def _returned(document: dict[str, Any], row: dict[str, Any], lang: Lang) -> Text:

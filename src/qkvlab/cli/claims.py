@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -16,8 +15,8 @@ from qkvlab import claims, record
 from qkvlab.claims import RULINGS, SAYS, SIDES, STATES, Evidence, Told, ToldPlace
 from qkvlab.cli.folding import folded
 from qkvlab.contracts import Words
+from qkvlab.tasks.vocabulary import Lang
 
-Lang = Literal["zh", "en"]
 RECIPE = "article"
 _STYLES = {"supported": "bold green", "refuted": "bold red", "depends": "bold yellow", "undecided": "dim"}
 _STATES = {"holds": "green", "fails": "red", "open": "dim", "absent": "dim"}

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qkvlab import designs
+from qkvlab.cli.shading import shade
 from qkvlab.record.sentence import Named, look, shipped
 from qkvlab.tasks import parsing
 from qkvlab.tasks.lexicon import SORTS, load
@@ -201,13 +202,9 @@ def _attention(document: dict[str, Any], verb: dict[str, Any], rows: list[dict[s
     right = (verb["right"] or {}).values()
     for place, word in enumerate(document["words"]):
         cells = [
-            Text(f"{row['scores'][place]:+.1f}\n{row['weights'][place]:.0%}", style=_shade(row["weights"][place]))
+            Text(f"{row['scores'][place]:+.1f}\n{row['weights'][place]:.0%}", style=shade(row["weights"][place]))
             for row in rows
         ]
         style = "bold green" if place in right else "bold" if place == verb["place"] else ""
         table.add_row(Text(word[lang], style=style), *cells)
     return table
-
-
-def _shade(weight: float) -> str:
-    return "bold reverse" if weight >= 0.5 else "bold" if weight >= 0.25 else "dim" if weight < 0.05 else ""

@@ -8,7 +8,7 @@ Numbers in, numbers out: nothing here knows of files, models or PyTorch.
 from __future__ import annotations
 
 from qkvlab.evidence.betting import DEFAULT_BETS, Intervals, intervals, wealth_down, wealth_up
-from qkvlab.evidence.budget import seeds_needed
+from qkvlab.evidence.budget import MOST, looks_needed, seeds_needed
 from qkvlab.evidence.differences import Differences, Outcome, leading, paired, prefix
 from qkvlab.evidence.floor import Floor, beats_floor
 from qkvlab.evidence.proportion import Rate, rate
@@ -17,6 +17,7 @@ from qkvlab.evidence.verdict import Reason, Verdict, Word, decide, not_counted
 
 __all__ = [
     "DEFAULT_BETS",
+    "MOST",
     "Differences",
     "Floor",
     "Intervals",
@@ -30,6 +31,7 @@ __all__ = [
     "decide",
     "intervals",
     "leading",
+    "looks_needed",
     "not_counted",
     "paired",
     "prefix",

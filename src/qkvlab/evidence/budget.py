@@ -1,4 +1,4 @@
-"""What a comparison costs at best: the seeds to have ready before anything is started."""
+"""What a comparison costs: at best, before anything is started, and at the pace of the seeds that were read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,36 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qkvlab.evidence.betting import DEFAULT_BETS
 from qkvlab.evidence.checks import bet_grid
 from qkvlab.evidence.rule import Rule
+
+MOST = 100_000
+"""More seeds than this are no plan: the mean lies on the edge as far as anyone can see."""
+
+
+def looks_needed(values: NDArray[np.float64], m: float, clip: float, rule: Rule, *, up: bool) -> float:
+    """Estimate at how many seeds "the mean is m" is refused if all are like these.
+
+    At the pace of the values each bet's purse grows by a fixed factor per seed; the mixture has decided when the best
+    of them has paid 2 / alpha and the share of the others.
+
+    Args:
+        values: clipped numbers, [n], n > 0.
+        m: the mean that is to be refused.
+        clip: bound of the values.
+        rule: alpha and bets.
+        up: whether the bet is that the mean is larger; smaller otherwise.
+
+    Returns:
+        Infinite where no bet gains.
+    """
+    bets = np.asarray(rule.bets)[:, None]
+    stakes = bets * (values - m) / (clip + m) if up else bets * (m - values) / (clip - m)
+    pace = float(np.log1p(stakes).mean(axis=1).max())
+    return (math.log(2 / rule.alpha) + math.log(len(rule.bets))) / pace if pace > 0 else math.inf
 
 
 def seeds_needed(

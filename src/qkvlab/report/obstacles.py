@@ -12,14 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qkvlab.contracts import Words
-from qkvlab.evidence import Rule, Verdict, paired, seeds_needed
+from qkvlab.evidence import MOST, Rule, Verdict, looks_needed, paired, seeds_needed
 from qkvlab.report.numbers import whole
 from qkvlab.report.titles import title
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import FLOOR, rule
-
-MOST = 100_000
-"""More seeds than this are no plan: the mean lies on the edge as far as anyone can see."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,6 @@ def obstacle(findings: Findings, key: Key, name: str, verdict: Verdict) -> Obsta
 def more_seeds(values: NDArray[np.float64], law: Rule, edges: list[float] | None = None) -> int | None:
     """Estimate how many more seeds some differences need until a rule decides them.
 
-    At the pace of the values so far each bet's purse grows by a fixed factor per seed; the mixture has decided when
-    the best of them has paid 2 / alpha and the share of the others.
-
     Args:
         values: clipped differences, [n].
         law: delta, clip, alpha and bets.
@@ -106,18 +100,14 @@ def more_seeds(values: NDArray[np.float64], law: Rule, edges: list[float] | None
     n = len(values)
     if not n:
         return seeds_needed(law.alpha, law.delta, law.clip, law.bets)[0]
+
+    def refused(m: float, *, up: bool) -> float:
+        return looks_needed(values, m, law.clip, law, up=up)
+
     if edges is None:
-        both = max(_looks(values, law, -law.delta, up=True), _looks(values, law, law.delta, up=False))
-        ways = [_looks(values, law, 0.0, up=True), _looks(values, law, 0.0, up=False), both]
+        both = max(refused(-law.delta, up=True), refused(law.delta, up=False))
+        ways = [refused(0.0, up=True), refused(0.0, up=False), both]
     else:
-        ways = [_looks(values, law, edge, up=up) for edge in edges for up in (True, False)]
+        ways = [refused(edge, up=up) for edge in edges for up in (True, False)]
     least = max(min(ways), law.min_seeds)
     return None if least > MOST else max(1, math.ceil(least) - n)
-
-
-def _looks(values: NDArray[np.float64], law: Rule, m: float, *, up: bool) -> float:
-    """Return at how many seeds the mean m is refused, betting that it is larger (``up``) or smaller."""
-    bets = np.asarray(law.bets)[:, None]
-    stakes = bets * (values - m) / (law.clip + m) if up else bets * (m - values) / (law.clip - m)
-    pace = float(np.log1p(stakes).mean(axis=1).max())
-    return (math.log(2 / law.alpha) + math.log(len(law.bets))) / pace if pace > 0 else math.inf

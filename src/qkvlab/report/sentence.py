@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from qkvlab.contracts import Words
+from qkvlab.record.sentence import look
 from qkvlab.reference.attention import Array
 from qkvlab.reference.encoder import Encoder
 from qkvlab.report.saved import Round, ask_each
@@ -82,19 +81,14 @@ def _read(folder: Path, study: Study, setting: Setting) -> Read | None:
     tokens = tuple(lexicon.load().number(zh) for zh in SENTENCE)
     clauses = parsing.parse(tokens)
     assert clauses is not None, "the article's sentence is one of the grammar"
-    clause, nouns, heads = clauses[0], lexicon.load().nouns, setting.facts.get("heads")
+    clause, heads = clauses[0], setting.facts.get("heads")
 
-    def look(name: str, state: Mapping[str, Array]) -> Look:
+    def asked(name: str, state: Mapping[str, Array]) -> Look:
         if not isinstance(heads, int):
             raise ValueError("the registration does not say how many heads there are")
-        understood = Encoder(name, state, heads=heads, roles=grammar.ROLES).understand(tokens)
-        subject, thing = (int(nouns[best]) for best in understood.logits[clause.verb].argmax(-1))
-        return Look(
-            scores=np.stack([steps.scores[:, clause.verb].mean(0) for steps in understood.layers]),
-            weights=np.stack([steps.weights[:, clause.verb].mean(0) for steps in understood.layers]),
-            named=(subject, thing),
-        )
+        (verb,) = look(Encoder(name, state, heads=heads, roles=grammar.ROLES), tokens)
+        return Look(scores=verb.scores.mean(1), weights=verb.weights.mean(1), named=verb.nouns)
 
-    looks = ask_each(folder, study, setting, look)
+    looks = ask_each(folder, study, setting, asked)
     right = tokens[clause.subject], tokens[clause.object]
     return None if looks is None else Read(setting, tokens, clause.verb, right, looks)
