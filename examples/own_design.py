@@ -30,18 +30,18 @@ class Mirrored(Design):
             "v": Matrix(dims.d_model, dims.heads * dims.d_value),
         }
 
-    def ask(self, weights, x, dims):
+    def ask(self, weights, x, dims, positions):
         return split_heads(x @ weights["q"], dims.heads)
 
-    def remember(self, weights, x, dims):
-        return Memory({"q": x @ weights["q"], "v": x @ weights["v"]})
+    def remember(self, weights, x, dims, positions):
+        return Memory({"q": x @ weights["q"], "v": x @ weights["v"]}, positions)
 
     def recall(self, weights, memory, dims):
         k = split_heads(memory.kept["q"], dims.heads)
         return k.flip(-1), split_heads(memory.kept["v"], dims.heads)
 
-    def project(self, weights, x, dims):
-        memory = self.remember(weights, x, dims)
+    def project(self, weights, x, dims, positions):
+        memory = self.remember(weights, x, dims, positions)
         return split_heads(memory.kept["q"], dims.heads), memory
 
 

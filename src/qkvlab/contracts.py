@@ -83,9 +83,30 @@ class Memory:
 
     Attributes:
         kept: name -> array of shape (..., s, channels); equal names never hold the same numbers twice.
+        positions: where the tokens stand, whole numbers (s,) or (b, s); None is 0, 1, 2, ...
     """
 
     kept: Mapping[str, Array]
+    positions: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """What `ask` and `recall` make of a token at given `Dims`.
+
+    Attributes:
+        queries: heads of q.
+        keys: heads of k; each serves queries // keys heads of q.
+        values: heads of v, likewise.
+        channels: of one query or key.
+        value_channels: of one value.
+    """
+
+    queries: int
+    keys: int
+    values: int
+    channels: int
+    value_channels: int
 
 
 @dataclass(frozen=True)

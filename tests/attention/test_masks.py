@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from qkvlab import Attention
-from qkvlab.attention.masks import causal_mask, combine, padding_mask
+from qkvlab.attention.masks import padding_mask
+from qkvlab.attention.visible import Visible
 from qkvlab.errors import BadInput
 from qkvlab.testing.attending import every_mask
 
@@ -18,6 +19,15 @@ Y = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(1))
 def attn(request):
     torch.manual_seed(0)
     return Attention("QKV", d_model=16, heads=2, route=request.param)
+
+
+def combine(shape, **limits):
+    visible = Visible(shape=shape, device=X.device, **limits)
+    return visible.of(visible.all_rows, visible.all_keys)
+
+
+def causal_mask(queries, keys, align):
+    return combine((2, 3, queries, keys), causal=align)
 
 
 def test_alignment_is_what_its_name_says():
@@ -118,10 +128,10 @@ def test_padding_anywhere_equals_tokens_that_are_not_there(attn):
 
 def test_masks_are_joined_by_and():
     mask = torch.rand(2, 1, 5, 5) < 0.7
-    joined = combine((2, 3, 5, 5), causal=True, padding=torch.tensor([3, 5]), mask=mask, device=X.device)
+    joined = combine((2, 3, 5, 5), causal=True, padding=torch.tensor([3, 5]), mask=mask)
     parts = causal_mask(5, 5, True) & padding_mask(5, torch.tensor([3, 5])) & mask
     assert torch.equal(joined, parts)
-    assert combine((2, 3, 5, 5), causal=False, padding=None, mask=None, device=X.device) is None
+    assert combine((2, 3, 5, 5)) is None
 
 
 @pytest.mark.parametrize("mask", list(every_mask((2, 2, 5, 7))), ids=lambda m: str(tuple(m.shape)))

@@ -1,11 +1,12 @@
 """A test must be able to fail: bugs planted in attention, and the check of the contract that catches each."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from qkvlab.attention import core, layer, masks
+from qkvlab.attention import core, layer, visible
 from qkvlab.designs import parse
 from qkvlab.testing import CHECKS
 
@@ -14,59 +15,57 @@ AS_DEFINED, AGREE = "attends_as_defined", "routes_agree"
 
 # the originals, before anything is planted
 scores_of, softmax_of, fused_of = core.scaled_scores, core.softmax_allowed, core.attend_fused
-without_self_of = masks.without_self
-causal_of, padding_of, combine_of = masks.causal_mask, masks.padding_mask, masks.combine
+without_self_of = visible.without_self
+shift_of, padding_of, parts_of = visible.causal_shift, visible.padding_mask, visible.Visible._parts
 
 
-def scale_missing(q, k):
-    return scores_of(q, k) * math.sqrt(q.shape[-1])
+def scale_missing(q, k, root):
+    return scores_of(q, k, 1.0)
 
 
-def scale_by_d_model(q, k):
-    return scores_of(q, k) * math.sqrt(q.shape[-1] / 18)
+def scale_by_d_model(q, k, root):
+    return scores_of(q, k, math.sqrt(18))
 
 
-def scale_by_d_head(q, k):
-    return scores_of(q, k) / math.sqrt(q.shape[-1])
+def scale_by_d_head(q, k, root):
+    return scores_of(q, k, q.shape[-1])
 
 
-def softmax_over_queries(scores, allowed, *, all_see=False):
+def softmax_over_queries(scores, allowed, *, all_see=False, sinks=None):
     return softmax_of(scores.mT, None if allowed is None else allowed.expand(scores.shape).mT).mT
 
 
-def rows_that_see_nothing_see_all(scores, allowed, *, all_see=False):
+def rows_that_see_nothing_see_all(scores, allowed, *, all_see=False, sinks=None):
     if allowed is None:
         return scores.softmax(-1)
     return scores.masked_fill(~allowed, -1e30).softmax(-1)
 
 
-def rows_that_see_nothing_are_repaired_too_late(scores, allowed, *, all_see=False):
+def rows_that_see_nothing_are_repaired_too_late(scores, allowed, *, all_see=False, sinks=None):
     if allowed is None:
         return scores.softmax(-1)
     return (scores + torch.where(allowed, 0.0, -math.inf)).softmax(-1).nan_to_num(0.0)
 
 
-def masked_after_softmax(scores, allowed, *, all_see=False):
+def masked_after_softmax(scores, allowed, *, all_see=False, sinks=None):
     return scores.softmax(-1) if allowed is None else scores.softmax(-1) * allowed
 
 
-def mask_inverted(scores, allowed, *, all_see=False):
+def mask_inverted(scores, allowed, *, all_see=False, sinks=None):
     return softmax_of(scores, None if allowed is None else ~allowed)
 
 
-def sees_not_itself(queries, keys, align, device=None):
-    shift = keys - queries if align == "bottom-right" else 0
-    return torch.ones(queries, keys, dtype=torch.bool).tril(shift - 1)
+def sees_not_itself(queries, keys, align):
+    return shift_of(queries, keys, align) - 1
 
 
-def sees_the_next(queries, keys, align, device=None):
-    shift = keys - queries if align == "bottom-right" else 0
-    return torch.ones(queries, keys, dtype=torch.bool).tril(shift + 1)
+def sees_the_next(queries, keys, align):
+    return shift_of(queries, keys, align) + 1
 
 
-def alignments_mixed_up(queries, keys, align, device=None):
+def alignments_mixed_up(queries, keys, align):
     other = {"top-left": "bottom-right", "bottom-right": "top-left"}
-    return causal_of(queries, keys, other.get(align, align), device)
+    return shift_of(queries, keys, other.get(align, align))
 
 
 def padding_one_too_many(keys, padding):
@@ -77,11 +76,9 @@ def padding_on_the_left(keys, padding):
     return padding_of(keys, padding).flip(-1)
 
 
-def masks_joined_by_or(shape, *, causal, padding, mask, device):
-    parts = [combine_of(shape, causal=causal, padding=None, mask=None, device=device)]
-    parts += [combine_of(shape, causal=False, padding=padding, mask=mask, device=device)]
-    present = [part for part in parts if part is not None]
-    return present[0] | present[-1] if present else None
+def masks_joined_by_or(self, rows, keys):
+    present = [part for part in parts_of(self, rows, keys) if part is not None]
+    return [present[0] | present[-1]] if present else []
 
 
 def rows_paired_t_mod_kv_heads(x, groups):
@@ -96,16 +93,16 @@ def heads_paired_t_mod_kv_heads(x, heads):
     return x.reshape(*batch, groups, heads // groups, t, n).swapaxes(-4, -3).reshape(*batch, heads, t, n)
 
 
-def fused_forgets_the_mask(q, k, v, allowed=None, *, square_causal=False):
-    return fused_of(q, k, v, None, square_causal=square_causal)
+def fused_forgets_the_mask(q, k, v, seen, scoring):
+    return fused_of(q, k, v, visible.Visible(shape=seen.shape, device=seen.device), scoring)
 
 
-def fused_forgets_causality(q, k, v, allowed=None, *, square_causal=False):
-    return fused_of(q, k, v, allowed)
+def fused_forgets_causality(q, k, v, seen, scoring):
+    return fused_of(q, k, v, replace(seen, causal=False), scoring)
 
 
-def fused_drops_to_single(q, k, v, allowed=None, *, square_causal=False):
-    return fused_of(q.float(), k.float(), v.float(), allowed, square_causal=square_causal).to(v.dtype)
+def fused_drops_to_single(q, k, v, seen, scoring):
+    return fused_of(q.float(), k.float(), v.float(), seen, scoring).to(v.dtype)
 
 
 def heads_joined_without_their_tokens(self, heads):
@@ -116,17 +113,17 @@ def keeps_padding(x, padding):
     return x
 
 
-def nobody_is_taken_away(allowed, tokens, device):
-    return torch.ones(tokens, tokens, dtype=torch.bool) if allowed is None else allowed
+def nobody_is_taken_away(allowed, rows, keys, device):
+    return torch.ones(len(rows), len(keys), dtype=torch.bool) if allowed is None else allowed
 
 
-def the_lonely_see_nothing(allowed, tokens, device):
-    others = ~torch.eye(tokens, dtype=torch.bool)
+def the_lonely_see_nothing(allowed, rows, keys, device):
+    others = ~torch.eye(len(rows), dtype=torch.bool)
     return others if allowed is None else allowed & others
 
 
-def other_masks_are_forgotten(allowed, tokens, device):
-    return without_self_of(None, tokens, device)
+def other_masks_are_forgotten(allowed, rows, keys, device):
+    return without_self_of(None, rows, keys, device)
 
 
 BUGS = [
@@ -145,14 +142,14 @@ BUGS = [
     ),
     (AS_DEFINED, "QKV", {(core, "softmax_allowed"): masked_after_softmax}),
     (AS_DEFINED, "QKV", {(core, "softmax_allowed"): mask_inverted}),
-    ("the_future_changes_nothing", "QKV", {(masks, "causal_mask"): sees_not_itself}),
-    (AS_DEFINED, "QKV", {(masks, "causal_mask"): sees_not_itself}),
-    ("the_future_changes_nothing", "QKV", {(masks, "causal_mask"): sees_the_next}),
-    (AS_DEFINED, "uniform", {(masks, "causal_mask"): sees_the_next}),
-    (AS_DEFINED, "QKV", {(masks, "causal_mask"): alignments_mixed_up}),
-    (AS_DEFINED, "QKV", {(masks, "padding_mask"): padding_one_too_many}),
-    (AS_DEFINED, "QKV", {(masks, "padding_mask"): padding_on_the_left}),
-    (AS_DEFINED, "QKV", {(layer, "combine"): masks_joined_by_or}),
+    ("the_future_changes_nothing", "QKV", {(visible, "causal_shift"): sees_not_itself}),
+    (AS_DEFINED, "QKV", {(visible, "causal_shift"): sees_not_itself}),
+    ("the_future_changes_nothing", "QKV", {(visible, "causal_shift"): sees_the_next}),
+    (AS_DEFINED, "uniform", {(visible, "causal_shift"): sees_the_next}),
+    (AS_DEFINED, "QKV", {(visible, "causal_shift"): alignments_mixed_up}),
+    (AS_DEFINED, "QKV", {(visible, "padding_mask"): padding_one_too_many}),
+    (AS_DEFINED, "QKV", {(visible, "padding_mask"): padding_on_the_left}),
+    (AS_DEFINED, "QKV", {(visible.Visible, "_parts"): masks_joined_by_or}),
     (
         AS_DEFINED,
         "QKV/kv2",
@@ -161,10 +158,10 @@ BUGS = [
     (AGREE, "QKV/kv2", {(core, "attend_fused"): fused_forgets_the_mask}),
     ("the_future_changes_nothing", "QKV", {(core, "attend_fused"): fused_forgets_causality}),
     (AGREE, "QKV", {(core, "attend_fused"): fused_drops_to_single}),
-    (AS_DEFINED, "QKV", {(layer.Attention, "_join"): heads_joined_without_their_tokens}),
-    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): nobody_is_taken_away}),
-    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): the_lonely_see_nothing}),
-    (AS_DEFINED, "QQV/noself", {(layer, "without_self"): other_masks_are_forgotten}),
+    (AS_DEFINED, "QKV", {(layer.Attention, "join"): heads_joined_without_their_tokens}),
+    (AS_DEFINED, "QQV/noself", {(visible, "without_self"): nobody_is_taken_away}),
+    (AS_DEFINED, "QQV/noself", {(visible, "without_self"): the_lonely_see_nothing}),
+    (AS_DEFINED, "QQV/noself", {(visible, "without_self"): other_masks_are_forgotten}),
     ("padding_may_hold_anything", "QKV", {(layer, "_without_padding"): keeps_padding}),
     ("padding_may_hold_anything", "QKV/kv2", {(layer, "_without_padding"): keeps_padding}),
     ("padding_may_hold_anything", "XXX", {(layer, "_without_padding"): keeps_padding}),

@@ -50,11 +50,11 @@ class LowRankQuery(Design):
             "v": Matrix(dims.d_model, dims.heads * dims.d_value),
         }
 
-    def ask(self, weights, x, dims):
+    def ask(self, weights, x, dims, positions):
         return split_heads(x @ weights["down"] @ weights["up"], dims.heads)
 
-    def remember(self, weights, x, dims):
-        return Memory({"k": x @ weights["k"], "v": x @ weights["v"]})
+    def remember(self, weights, x, dims, positions):
+        return Memory({"k": x @ weights["k"], "v": x @ weights["v"]}, positions)
 
     def recall(self, weights, memory, dims):
         return split_heads(memory.kept["k"], dims.heads), split_heads(memory.kept["v"], dims.heads)

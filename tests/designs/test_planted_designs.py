@@ -26,21 +26,21 @@ class KeysAndValuesSwapped(Way):
 
 @dataclass(frozen=True)
 class HeadsBeforeTokens(Way):
-    def ask(self, weights, x, dims):
-        return super().ask(weights, x, dims).swapaxes(-3, -2)
+    def ask(self, weights, x, dims, positions):
+        return super().ask(weights, x, dims, positions).swapaxes(-3, -2)
 
 
 @dataclass(frozen=True)
 class SharedMatrixUsedTwice(Way):
-    def project(self, weights, x, dims):
-        return Design.project(self, weights, x, dims)
+    def project(self, weights, x, dims, positions):
+        return Design.project(self, weights, x, dims, positions)
 
 
 @dataclass(frozen=True)
 class MemoryKeepsADuplicate(Way):
-    def remember(self, weights, x, dims):
+    def remember(self, weights, x, dims, positions):
         kept = x @ weights["k"]
-        return Memory({"k": kept, "v": 1 * kept})
+        return Memory({"k": kept, "v": 1 * kept}, positions)
 
     def recall(self, weights, memory, dims):
         return split_heads(memory.kept["k"], dims.heads), split_heads(memory.kept["v"], dims.heads)
@@ -48,8 +48,8 @@ class MemoryKeepsADuplicate(Way):
 
 @dataclass(frozen=True)
 class MemoryKeepsInVain(Way):
-    def remember(self, weights, x, dims):
-        return Memory({**super().remember(weights, x, dims).kept, "x": x})
+    def remember(self, weights, x, dims, positions):
+        return Memory({**super().remember(weights, x, dims, positions).kept, "x": x}, positions)
 
 
 @dataclass(frozen=True)
@@ -73,27 +73,27 @@ class CostCountsOneFlopPerMultiplyAdd(Way):
 
 @dataclass(frozen=True)
 class NeighbourLeaks(Way):
-    def remember(self, weights, x, dims):
+    def remember(self, weights, x, dims, positions):
         before = x.roll(1, -2) if hasattr(x, "roll") else x
-        return super().remember(weights, x + 1e-6 * before, dims)
+        return super().remember(weights, x + 1e-6 * before, dims, positions)
 
 
 @dataclass(frozen=True)
 class BatchLeaks(Way):
-    def ask(self, weights, x, dims):
-        return super().ask(weights, x - x.mean(0, keepdim=True), dims)
+    def ask(self, weights, x, dims, positions):
+        return super().ask(weights, x - x.mean(0, keepdim=True), dims, positions)
 
 
 @dataclass(frozen=True)
 class ProjectForgetsTheSigns(Signed):
-    def project(self, weights, x, dims):
-        return QQV.project(weights, x, dims)
+    def project(self, weights, x, dims, positions):
+        return QQV.project(weights, x, dims, positions)
 
 
 @dataclass(frozen=True)
 class QueryIsCutOffTheGraph(Way):
-    def ask(self, weights, x, dims):
-        return super().ask(weights, x, dims).detach()
+    def ask(self, weights, x, dims, positions):
+        return super().ask(weights, x, dims, positions).detach()
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class AlwaysDoublePrecision(Uniform):
 
 @dataclass(frozen=True)
 class RandomAtEveryCall(Way):
-    def ask(self, weights, x, dims):
-        return super().ask(weights, x, dims) + x.new_empty(1).normal_()
+    def ask(self, weights, x, dims, positions):
+        return super().ask(weights, x, dims, positions) + x.new_empty(1).normal_()
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class OneKeyHeadTooFew(Way):
 
 @dataclass(frozen=True)
 class BranchesOnNumbers(Way):
-    def ask(self, weights, x, dims):
-        q = super().ask(weights, x, dims)
+    def ask(self, weights, x, dims, positions):
+        q = super().ask(weights, x, dims, positions)
         return q if float(q.detach().sum()) > 0 else -q
 
 

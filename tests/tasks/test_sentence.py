@@ -221,6 +221,7 @@ def test_padding_reaches_no_answer(name):
 def keys_by_hand(model, tokens, verbs, keys):
     """Exchange keys as the words say: k of one place is put at another, in every layer, before any score."""
     from qkvlab.attention import core
+    from qkvlab.attention.scoring import Scoring
     from qkvlab.models.blocks import norm
 
     x, real = model._embed(tokens), tokens != PADDING
@@ -228,7 +229,8 @@ def keys_by_hand(model, tokens, verbs, keys):
         q, memory = block.attention.projections.project(norm(x))
         k, v = block.attention.projections.recall(memory)
         k = torch.take_along_dim(k, keys[:, None, :, None], dim=-2)
-        brought = core.attend(q, k, v, real[:, None, None, :])
+        visible = block.attention.visible((*q.shape[:-1], k.shape[-2]), x.device, own=True, padding=real)
+        brought = core.attend(q, k, v, visible, Scoring(root=q.shape[-1] ** 0.5))
         x = x + block.attention.out(brought.swapaxes(-3, -2).flatten(-2))
         x = x + block.narrow(torch.nn.functional.gelu(block.widen(norm(x))))
     picked = torch.take_along_dim(x, verbs[..., None], dim=-2)

@@ -1,9 +1,10 @@
-"""softmax(q k^T / sqrt(c)) v, twice: a fast route and an explaining one that agree.
+"""softmax(q k^T / root) v, twice: a fast route and an explaining one that agree.
 
-    q (..., h, t, c)    k (..., g, s, c)    v (..., g, s, e)    allowed broadcasts to (..., h, t, s)
+    q (..., h, t, c)    k (..., g, s, c)    v (..., u, s, e)    allowed broadcasts to (..., h, t, s)
 
 Grouped heads (g < h) are computed as more query rows of the same key head: query head i belongs to key
-head i // (h // g). A row that may look at nothing gives exactly 0, with finite gradients.
+head i // (h // g), and to value head i // (h // u). A row that may look at nothing gives exactly 0, with finite
+gradients.
 """
 
 from __future__ import annotations
@@ -13,24 +14,37 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from qkvlab.attention.scoring import Scoring
+from qkvlab.attention.visible import Span, Visible
+
+ROWS = 256
+"""Queries of one block, where scores are made block by block."""
 
 
-def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
-    """q k^T / sqrt(c), before any mask: (..., h, t, s)."""
+def scaled_scores(q: Tensor, k: Tensor, root: float) -> Tensor:
+    """q k^T / root, before bends and masks: (..., h, t, s)."""
     heads, groups = q.shape[-3], k.shape[-3]
-    # q is scaled, not the product: q k^T may overflow where the score itself does not
-    rows = _as_rows(q / math.sqrt(q.shape[-1]), groups)
-    return _as_heads(rows @ k.swapaxes(-2, -1), heads)
+    # q is divided, not the product: q k^T may overflow where the score itself does not
+    return _as_heads(_as_rows(q / root, groups) @ k.swapaxes(-2, -1), heads)
 
 
-def softmax_allowed(scores: Tensor, allowed: Tensor | None, *, all_see: bool = False) -> Tensor:
+def softmax_allowed(
+    scores: Tensor, allowed: Tensor | None, *, all_see: bool = False, sinks: Tensor | None = None
+) -> Tensor:
     """Softmax over the keys that are allowed; rows without any are 0.
 
     Args:
         scores: (..., h, t, s).
         allowed: broadcasts to them.
         all_see: promises that every row sees something, which saves a pass over the weights.
+        sinks: (h,), see `Scoring`.
     """
+    if sinks is not None:
+        hidden = scores if allowed is None else scores.masked_fill(~allowed, -math.inf)
+        sink = sinks[:, None, None].to(scores.dtype).expand(*scores.shape[:-1], 1)
+        return torch.cat([hidden, sink], -1).softmax(-1)[..., :-1]
     if allowed is None:
         return scores.softmax(-1)
     if all_see:
@@ -41,42 +55,79 @@ def softmax_allowed(scores: Tensor, allowed: Tensor | None, *, all_see: bool = F
 
 
 def mix(weights: Tensor, v: Tensor) -> Tensor:
-    """Weighted sum of values: (..., h, t, s) x (..., g, s, e) -> (..., h, t, e)."""
+    """Weighted sum of values: (..., h, t, s) x (..., u, s, e) -> (..., h, t, e)."""
     heads = weights.shape[-3]
     return _as_heads(_as_rows(weights, v.shape[-3]) @ v, heads)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, all_see: bool = False) -> Tensor:
-    """The explaining route as one call: (..., h, t, e); see `softmax_allowed`."""
-    return mix(softmax_allowed(scaled_scores(q, k), allowed, all_see=all_see), v)
+def shares(
+    q: Tensor, k: Tensor, visible: Visible, scoring: Scoring, rows: Span | None = None, keys: Span | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores and weights, each (..., h, t, s), of some queries over some keys; all unless said."""
+    rows, keys = rows or visible.all_rows, keys or visible.all_keys
+    scores = scaled_scores(q, k, scoring.root)
+    if scoring.bends:
+        back = visible.back(rows, keys)
+        for bend in scoring.bends:
+            scores = bend(scores, back)
+    allowed = visible.of(rows, keys)
+    return scores, softmax_allowed(scores, allowed, all_see=visible.all_see, sinks=scoring.sinks)
 
 
-def attend_fused(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, square_causal: bool = False
-) -> Tensor:
-    """The fast route through `scaled_dot_product_attention`: (..., h, t, e).
+def attend(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    """The explaining route: matrix products, all weights at once, (..., h, t, e)."""
+    return mix(F.dropout(shares(q, k, visible, scoring)[1], scoring.dropout), v)
 
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        allowed: as in `attend`.
-        square_causal: t = s and nothing but the causal mask applies; no mask is built, ``allowed`` is None.
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    """The fast route, (..., h, t, e): `scaled_dot_product_attention`, or blocks of rows where it cannot do it all.
+
+    No tensor of queries x keys is kept, neither forward nor for the gradient, unless the caller brought it as a mask.
     """
+    if scoring.fusible and visible.only_causal:
+        return _fused(q, _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3]), None, scoring, causal=True)
+    if q.shape[-2] <= ROWS or (scoring.fusible and visible.rows_are_alike):
+        return _block(q, k, v, visible, scoring, visible.all_rows, visible.all_keys)
+    learning = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
+    found = []
+    for start in range(0, q.shape[-2], ROWS):
+        rows = Span(start, min(start + ROWS, q.shape[-2]))
+        keys = visible.reach(rows)
+        parts = q[..., rows.slice, :], k[..., keys.slice, :], v[..., keys.slice, :]
+        if learning and not scoring.fusible:  # scores of a block are made again for its gradient
+            found.append(checkpoint(_block, *parts, visible, scoring, rows, keys, use_reentrant=False))
+        else:
+            found.append(_block(*parts, visible, scoring, rows, keys))
+    return torch.cat(found, -2)
+
+
+def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, rows: Span, keys: Span) -> Tensor:
+    if not scoring.fusible:
+        return mix(F.dropout(shares(q, k, visible, scoring, rows, keys)[1], scoring.dropout), v)
+    allowed = visible.of(rows, keys)
     heads, groups = q.shape[-3], k.shape[-3]
-    if groups == heads or square_causal:
-        k, v = _repeat(k, heads), _repeat(v, heads)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=square_causal)
-    else:
-        if allowed is not None:
-            allowed = _as_rows(allowed.expand(*q.shape[:-1], k.shape[-2]), groups)
-        out = _as_heads(F.scaled_dot_product_attention(_as_rows(q, groups), k, v, attn_mask=allowed), heads)
-    if allowed is None:
+    if groups != v.shape[-3]:
+        k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
+    if allowed is not None and groups != heads:
+        allowed = _as_rows(allowed.expand(*q.shape[:-1], k.shape[-2]), groups)
+    out = _as_heads(_fused(_as_rows(q, groups), k, v, allowed, scoring), heads)
+    if allowed is None or visible.all_see:
         return out
     nobody = ~allowed.any(-1, keepdim=True)
-    if groups != heads:
-        nobody = _as_heads(nobody, heads)
-    return torch.where(nobody, out.new_zeros(()), out)
+    return torch.where(nobody if groups == heads else _as_heads(nobody, heads), out.new_zeros(()), out)
+
+
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scoring: Scoring, *, causal: bool = False
+) -> Tensor:
+    c, e = q.shape[-1], v.shape[-1]
+    if c != e:  # the kernels that keep no queries x keys want equal widths; channels of 0 change nothing
+        q, k, v = (F.pad(part, (0, max(c, e) - part.shape[-1])) for part in (q, k, v))
+    # divided here for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
+    out = F.scaled_dot_product_attention(
+        q / scoring.root, k, v, attn_mask=allowed, dropout_p=scoring.dropout, is_causal=causal, scale=1.0
+    )
+    return out if c == e else out[..., :e]
 
 
 def _as_rows(x: Tensor, groups: int) -> Tensor:

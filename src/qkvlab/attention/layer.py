@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from qkvlab.attention import core
-from qkvlab.attention.masks import Causal, combine, padding_mask, without_self
+from qkvlab.attention.masks import Causal, padding_mask
+from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
+from qkvlab.attention.visible import Visible
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
@@ -22,6 +25,8 @@ Route = Literal["fused", "plain"]
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d_head)) v per head, then W_O, where the design says how q, k and v are made.
 
+    Parts of the design behind a slash may say more: positions, norms, windows, sinks (`qkvlab.designs`).
+
     Args:
         design: a design or its name, such as ``"QQV"``.
         d_model: width of x.
@@ -30,6 +35,7 @@ class Attention(nn.Module):
         d_value: channels of a value; d_head unless given.
         route: ``fused`` runs `scaled_dot_product_attention`; ``plain`` runs matrix products, which is faster
             for sequences of a few dozen tokens and under `torch.func.vmap`. Both agree to rounding.
+        dropout: chance that a weight is dropped while training.
 
     Raises:
         BadInput: an unknown design or sizes that cannot be meant.
@@ -50,17 +56,21 @@ class Attention(nn.Module):
         d_head: int | None = None,
         d_value: int | None = None,
         route: Route = "fused",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if route not in ("fused", "plain"):
             raise BadInput(f"route must be 'fused' or 'plain'; got {route!r}.")
         if not isinstance(design, (str, Design)):
             raise BadInput(f"design must be a name such as 'QQV' or a Design; got {design!r}.")
+        if not 0 <= dropout < 1:
+            raise BadInput(f"dropout must be at least 0 and below 1; got {dropout!r}.")
         self.design = parse(design) if isinstance(design, str) else design
         self.dims = self.design.sizes(Dims.of(d_model, heads, d_head, d_value))
         self.route = route
+        self.dropout = dropout
         self.projections = self.design.build(self.dims)
-        self.out = nn.Linear(self.dims.heads * self.dims.d_value, d_model, bias=False)
+        self.out = nn.Linear(self.dims.heads * self.dims.d_value, d_model, bias=self.design.out_bias)
 
     def forward(
         self,
@@ -70,6 +80,7 @@ class Attention(nn.Module):
         causal: Causal = False,
         padding: Tensor | None = None,
         mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Attend from x to itself, or to a memory.
 
@@ -80,6 +91,7 @@ class Attention(nn.Module):
                 named, ``"top-left"`` or ``"bottom-right"``.
             padding: lengths (b,) of the keys, or booleans (b, s), True for real tokens.
             mask: booleans that broadcast to (b, h, t, s), True where attention is allowed.
+            positions: where the tokens of x stand, whole numbers (t,) or (b, t); 0, 1, 2, ... unless given.
 
         Returns:
             (b, t, d). Where nothing may be seen, exactly W_O times 0.
@@ -87,20 +99,9 @@ class Attention(nn.Module):
         Raises:
             BadInput: shapes or dtypes that do not fit.
         """
-        q, k, v = self._qkv(x, memory)
-        alone = memory is None and not self.design.sees_itself
-        bare_causal = causal is True and q.shape[-2] == k.shape[-2] and padding is None and mask is None
-        if self.route == "fused" and bare_causal and not alone:
-            return self._join(core.attend_fused(q, k, v, square_causal=True))
-        shape = (*q.shape[:-1], k.shape[-2])
-        allowed = combine(shape, causal=causal, padding=padding, mask=mask, device=x.device)
-        allowed = without_self(allowed, shape[-1], x.device) if alone else allowed
-        k, v = _without_padding(k, padding), _without_padding(v, padding)
-        if self.route == "fused":
-            return self._join(core.attend_fused(q, k, v, allowed))
-        # no mask of the caller's, and the causal one leaves every token at least one key
-        all_see = padding is None and mask is None and causal != "bottom-right"
-        return self._join(core.attend(q, k, v, allowed, all_see=all_see))
+        q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
+        attend = core.attend_fused if self.route == "fused" else core.attend
+        return self.join(attend(q, k, v, visible, self._scoring()))
 
     def trace(
         self,
@@ -110,37 +111,110 @@ class Attention(nn.Module):
         causal: Causal = False,
         padding: Tensor | None = None,
         mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Trace:
-        """Do what `forward` does by the explaining route and keep every step; same arguments."""
-        q, k, v = self._qkv(x, memory)
-        shape = (*q.shape[:-1], k.shape[-2])
-        allowed = combine(shape, causal=causal, padding=padding, mask=mask, device=x.device)
-        if memory is None and not self.design.sees_itself:
-            allowed = without_self(allowed, shape[-1], x.device)
-        k, v = _without_padding(k, padding), _without_padding(v, padding)
-        scores = core.scaled_scores(q, k)
-        weights = core.softmax_allowed(scores, allowed)
-        return Trace(q, k, v, scores, weights, self._join(core.mix(weights, v)))
+        """Do what `forward` does by the explaining route, without dropout, and keep every step; same arguments."""
+        q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
+        scores, weights = core.shares(q, k, visible, self._scoring())
+        return Trace(q, k, v, scores, weights, self.join(core.mix(weights, v)), self._split)
 
-    def remember(self, x: Tensor) -> Memory:
-        """What this layer keeps of x, (b, s, d), for queries that come from elsewhere or later."""
-        self._check(x)
-        return self.projections.remember(x)
+    def remember(self, x: Tensor, positions: Tensor | None = None) -> Memory:
+        """What this layer keeps of x, (b, s, d), for queries that come from elsewhere or later.
 
-    def _qkv(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor, Tensor]:
+        Args:
+            x: (b, s, d).
+            positions: where its tokens stand, (s,) or (b, s); 0, 1, 2, ... unless given.
+        """
         self._check(x)
+        return self.projections.remember(x, positions)
+
+    def visible(
+        self,
+        shape: tuple[int, ...],
+        device: torch.device,
+        *,
+        own: bool,
+        causal: Causal = False,
+        padding: Tensor | None = None,
+        mask: Tensor | None = None,
+        positions: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> Visible:
+        """Join what the caller and the design say about who sees whom.
+
+        Args:
+            shape: of the scores, (b, h, t, s).
+            device: of the masks.
+            own: whether the keys are the queries' own tokens.
+            causal: as in `forward`.
+            padding: as in `forward`.
+            mask: as in `forward`.
+            positions: of queries and of keys.
+        """
+        return Visible(
+            shape=shape,
+            device=device,
+            causal=causal,
+            padding=padding,
+            mask=mask,
+            window=self.design.window,
+            itself=not own or self.design.sees_itself,
+            asked=positions[0],
+            kept=positions[1],
+        )
+
+    def _look(
+        self,
+        x: Tensor,
+        memory: Memory | None,
+        causal: Causal,
+        padding: Tensor | None,
+        mask: Tensor | None,
+        positions: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Visible]:
+        self._check(x)
+        own = memory is None
         if memory is None:
-            q, memory = self.projections.project(x)
+            q, memory = self.projections.project(x, positions)
         else:
-            q = self.projections.ask(x)
-        return q, *self.projections.recall(memory)
+            q = self.projections.ask(x, positions)
+        k, v = self.projections.recall(memory)
+        visible = self.visible(
+            (*q.shape[:-1], k.shape[-2]),
+            x.device,
+            own=own,
+            causal=causal,
+            padding=padding,
+            mask=mask,
+            positions=(positions, memory.positions),
+        )
+        return q, _without_padding(k, padding), _without_padding(v, padding), visible
+
+    def _scoring(self) -> Scoring:
+        weights = self.projections.weights
+        return Scoring(
+            root=self.design.root(self.dims),
+            bends=self.design.bends(weights, self.dims),
+            sinks=self.design.sinks(weights, self.dims),
+            dropout=self.dropout if self.training else 0.0,
+        )
 
     def _check(self, x: Tensor) -> None:
         if x.ndim < 2 or x.shape[-1] != self.dims.d_model:
             raise BadInput(f"x must be (batch, tokens, d_model={self.dims.d_model}); got {tuple(x.shape)}.")
 
-    def _join(self, heads: Tensor) -> Tensor:
-        return self.out(heads.swapaxes(-3, -2).flatten(-2))
+    def join(self, heads: Tensor) -> Tensor:
+        """Make the output (b, t, d) of what the heads brought: (b, h, t, e)."""
+        finished = self.design.finish(self.projections.weights, heads, self.dims)
+        return self.out(finished.swapaxes(-3, -2).flatten(-2))
+
+    def _split(self, weights: Tensor, v: Tensor) -> Tensor:
+        # what each token brought through each head, (b, h, t, s, d): a head's norm, if it has one, is that of the sum
+        v = v.repeat_interleave(weights.shape[-3] // v.shape[-3], dim=-3)
+        pieces = weights[..., None] * v[..., None, :, :]  # (b, h, t, s, e)
+        whole = pieces.sum(-2, keepdim=True).expand_as(pieces)
+        pieces = self.design.finish(self.projections.weights, pieces.flatten(-3, -2), self.dims, whole.flatten(-3, -2))
+        matrix = self.out.weight.unflatten(-1, (self.dims.heads, -1))  # (d, h, e)
+        return torch.einsum("...hpe,dhe->...hpd", pieces, matrix).unflatten(-2, weights.shape[-2:])
 
 
 def _without_padding(x: Tensor, padding: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Who may look at whom: causal and padding masks as booleans, True where attention is allowed.
+"""What callers say about who may look at whom, and what is refused: alignment, padding, masks.
 
 Shapes: queries t, keys s, batch b, heads h. A row that may look at nothing attends to nothing: it gives 0.
 """
@@ -15,18 +15,19 @@ from qkvlab.errors import BadInput
 Causal = bool | Literal["top-left", "bottom-right"]
 
 
-def causal_mask(queries: int, keys: int, align: Causal, device: torch.device | None = None) -> Tensor:
-    """Let each query see itself and what stands before it: bool (t, s).
+def causal_shift(queries: int, keys: int, align: Causal) -> int:
+    """Return the key at which query 0 stands; a query sees its own key and what stands before it.
 
     Args:
         queries: t.
         keys: s.
-        align: where query 0 stands among the keys if t differs from s: at key 0 (``top-left``) or so that
-            the last query stands at the last key (``bottom-right``). True needs t = s.
-        device: of the mask.
+        align: ``top-left`` puts query 0 at key 0, ``bottom-right`` the last query at the last key. True needs t = s.
 
     Raises:
         BadInput: t differs from s and no alignment is named.
+
+    >>> causal_shift(2, 4, "top-left"), causal_shift(2, 4, "bottom-right")
+    (0, 2)
     """
     if align is True and queries != keys:
         raise BadInput(
@@ -34,10 +35,9 @@ def causal_mask(queries: int, keys: int, align: Causal, device: torch.device | N
             "causal='top-left' (query 0 stands at key 0) or causal='bottom-right' (the last query stands at "
             "the last key)."
         )
-    if align not in (True, "top-left", "bottom-right"):
+    if align is not True and align not in ("top-left", "bottom-right"):
         raise BadInput(f"causal must be True, False, 'top-left' or 'bottom-right'; got {align!r}.")
-    shift = keys - queries if align == "bottom-right" else 0
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(shift)
+    return keys - queries if align == "bottom-right" else 0
 
 
 def padding_mask(keys: int, padding: Tensor) -> Tensor:
@@ -65,64 +65,28 @@ def padding_mask(keys: int, padding: Tensor) -> Tensor:
     return (torch.arange(keys, device=padding.device) < padding[:, None])[:, None, None, :]
 
 
-def combine(
-    shape: tuple[int, ...],
-    *,
-    causal: Causal,
-    padding: Tensor | None,
-    mask: Tensor | None,
-    device: torch.device,
-) -> Tensor | None:
-    """Join all masks by "and"; None when everything is allowed.
-
-    Args:
-        shape: of the scores, (b, h, t, s); the result broadcasts to it and has at least two axes.
-        causal: see `causal_mask`.
-        padding: see `padding_mask`.
-        mask: booleans that broadcast to ``shape``.
-        device: of the result.
+def require_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse a mask of the caller's that is not boolean or does not broadcast to scores of this shape.
 
     Raises:
-        BadInput: see `causal_mask`, `padding_mask`; or ``mask`` is not boolean; or one does not broadcast.
+        BadInput: what came and what is expected.
     """
-    queries, keys = shape[-2:]
-    parts: dict[str, Tensor] = {}
-    if causal is not False:
-        parts["causal"] = causal_mask(queries, keys, causal, device)
-    if padding is not None:
-        parts["padding"] = padding_mask(keys, padding)
-    if mask is not None:
-        if mask.dtype != torch.bool:
-            raise BadInput(
-                f"mask must be boolean, True where attention is allowed; got {mask.dtype}. "
-                "For 0/1 masks pass mask.bool(); additive masks are not taken."
-            )
-        parts["mask"] = mask
-    joined: Tensor | None = None
-    for name, part in parts.items():
-        if not _broadcasts(part.shape, shape):
-            raise BadInput(
-                f"{name} must broadcast to the scores, (batch, heads, queries, keys) = {tuple(shape)}; "
-                f"got {tuple(part.shape)}."
-            )
-        joined = part if joined is None else joined & part
-    return None if joined is None else torch.atleast_2d(joined)
+    if mask.dtype != torch.bool:
+        raise BadInput(
+            f"mask must be boolean, True where attention is allowed; got {mask.dtype}. "
+            "For 0/1 masks pass mask.bool(); additive masks are not taken."
+        )
+    require_broadcast("mask", mask.shape, shape)
 
 
-def without_self(allowed: Tensor | None, tokens: int, device: torch.device) -> Tensor:
-    """Take every token's view of itself away, unless it is all that the token may see: bool (..., t, t).
+def require_broadcast(name: str, small: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Refuse what does not broadcast to scores of this shape.
 
-    Args:
-        allowed: what else may be seen, see `combine`; everything when None.
-        tokens: t, of queries and keys alike.
-        device: of the mask.
+    Raises:
+        BadInput: both shapes.
     """
-    own = torch.eye(tokens, dtype=torch.bool, device=device)
-    others = ~own if allowed is None else allowed & ~own
-    lonely = ~others.any(-1, keepdim=True)
-    return others | (lonely & own if allowed is None else lonely & own & allowed)
-
-
-def _broadcasts(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     pairs = zip(reversed(small), reversed(shape), strict=False)
-    return len(small) <= len(shape) and all(n in (1, size) for n, size in pairs)
+    if len(small) > len(shape) or any(n not in (1, size) for n, size in pairs):
+        raise BadInput(
+            f"{name} must broadcast to the scores, (batch, heads, queries, keys) = {tuple(shape)}; got {tuple(small)}."
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,9 +15,9 @@ class Trace:
     Attributes:
         q: (b, h, t, c).
         k: (b, g, s, c).
-        v: (b, g, s, e).
-        scores: (b, h, t, s), scaled by 1 / sqrt(c); before mask and softmax.
-        weights: (b, h, t, s), rows sum to 1, or to 0 where nothing may be seen.
+        v: (b, u, s, e); g and u divide h.
+        scores: (b, h, t, s), scaled, and bent where the design bends them; before mask and softmax.
+        weights: (b, h, t, s), rows sum to 1, or to 0 where nothing may be seen; to less where a sink takes its share.
         output: (b, t, d), what the layer returns.
     """
 
@@ -26,3 +27,11 @@ class Trace:
     scores: Tensor
     weights: Tensor
     output: Tensor
+    _split: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
+
+    def contributions(self) -> Tensor:
+        """What each token s brought to the output of each token t through each head: (b, heads, t, s, d).
+
+        Summed over heads and s it is `output` (less the bias behind W_O, if the design has one).
+        """
+        return self._split(self.weights, self.v)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from qkvlab.contracts import Array, Dims, Memory
-from qkvlab.designs.design import Design, Matrix, Weights
+from qkvlab.contracts import Array, Dims, HeadSizes, Memory
+from qkvlab.designs.design import Bend, Design, Matrix, Weights
 from qkvlab.errors import BadInput
 
 
@@ -30,8 +30,23 @@ class Around(Design):
     def sees_itself(self) -> bool:
         return self.inner.sees_itself
 
+    @property
+    def window(self) -> int | None:
+        return self.inner.window
+
+    @property
+    def own_keys(self) -> str | None:
+        return self.inner.own_keys
+
+    @property
+    def out_bias(self) -> bool:
+        return self.inner.out_bias
+
     def sizes(self, dims: Dims) -> Dims:
         return self.inner.sizes(dims)
+
+    def head_sizes(self, dims: Dims) -> HeadSizes:
+        return self.inner.head_sizes(self.sizes(dims))
 
     def kv_heads(self, dims: Dims) -> int:
         return self.inner.kv_heads(self.sizes(dims))
@@ -39,14 +54,30 @@ class Around(Design):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         return self.inner.matrices(self.sizes(dims))
 
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
-        return self.inner.ask(weights, x, self.sizes(dims))
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
+        return self.inner.ask(weights, x, self.sizes(dims), positions)
 
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
-        return self.inner.remember(weights, x, self.sizes(dims))
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
+        return self.inner.remember(weights, x, self.sizes(dims), positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         return self.inner.recall(weights, memory, self.sizes(dims))
 
-    def project(self, weights: Weights, x: Array, dims: Dims) -> tuple[Array, Memory]:
-        return self.inner.project(weights, x, self.sizes(dims))
+    def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
+        return self.inner.project(weights, x, self.sizes(dims), positions)
+
+    def root(self, dims: Dims) -> float:
+        return self.inner.root(self.sizes(dims))
+
+    def bends(self, weights: Weights, dims: Dims) -> tuple[Bend, ...]:
+        return self.inner.bends(weights, self.sizes(dims))
+
+    def sinks(self, weights: Weights, dims: Dims) -> Array | None:
+        return self.inner.sinks(weights, self.sizes(dims))
+
+    def finish(self, weights: Weights, heads: Array, dims: Dims, like: Array | None = None) -> Array:
+        return self.inner.finish(weights, heads, self.sizes(dims), like)
+
+    def absorbed(self) -> Design | None:
+        inside = self.inner.absorbed()
+        return None if inside is None else replace(self, inner=inside)

@@ -1,39 +1,81 @@
 """What a design is: a frozen recipe for q, k and v, written as pure functions of (weights, x).
 
 A recipe imports no PyTorch, so that names, refusals and costs are known before a framework is loaded.
-`remember` uses only what tensors and arrays share (``@``, ``reshape``, ``swapaxes``, ``*``): its memory is
-measured on one NumPy token. `build` turns the recipe into a module that holds its matrices.
+`remember` runs on tensors and on arrays (``@``, ``reshape``, ``swapaxes``, ``*``, and `functions` for the rest): its
+memory is measured on one NumPy token. `build` turns the recipe into a module that holds its matrices.
+
+What a design says beyond q, k and v (`root`, `bends`, `sinks`, `window`, `sees_itself`, `finish`) is empty unless a
+part gives it, and then attention is softmax(q k^T / sqrt(c)) v.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkvlab.contracts import Array, Cost, Dims, Memory, Words
+from qkvlab.contracts import Array, Cost, Dims, HeadSizes, Memory, Words
 
 if TYPE_CHECKING:
     from qkvlab.designs.projections import Projections
 
 Weights = Mapping[str, Array]
+"""Every matrix of a design by its name."""
+
+Bend = Callable[[Array, Array], Array]
+"""Scores (..., h, t, s) and the distance back from each query to each key (t, s) or (b, 1, t, s) -> scores."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix of a design: rows x columns, x on its left (``x @ W``)."""
+    """One matrix of a design: rows x columns.
+
+    Attributes:
+        rows: of d_model entries, where x stands on its left (``x @ W``).
+        columns: what comes out.
+        trained: whether it learns.
+        start: the number that all its entries start at; None is noise of variance 1 / (3 rows).
+        multiplies: whether tokens pass through it in a matrix product; gains, biases and tables do not.
+    """
 
     rows: int
     columns: int
     trained: bool = True
+    start: float | None = None
+    multiplies: bool = True
 
 
 def split_heads(x: Array, heads: int) -> Array:
     """(..., t, heads * c) -> (..., heads, t, c)."""
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-3, -2)
+
+
+def join_heads(x: Array) -> Array:
+    """(..., heads, t, c) -> (..., t, heads * c), which `split_heads` undoes."""
+    x = x.swapaxes(-3, -2)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+def functions(x: Array) -> ModuleType:
+    """Return NumPy for an array and PyTorch for a tensor: ``cos``, ``sqrt``, ``where`` and others have one name."""
+    if isinstance(x, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def places(heads: Array, positions: Array | None) -> Array:
+    """Where tokens stand, ready to be multiplied with heads (..., h, t, c): (t, 1) or (b, 1, t, 1)."""
+    if positions is None:
+        of = {} if isinstance(heads, np.ndarray) else {"device": heads.device}
+        return functions(heads).arange(heads.shape[-2], **of)[:, None]
+    return positions[:, None] if positions.ndim == 1 else positions[:, None, :, None]
 
 
 class Design(ABC):
@@ -58,9 +100,34 @@ class Design(ABC):
         """Return the sizes at which the design works; a design may set the width of its heads."""
         return dims
 
+    @property
+    def window(self) -> int | None:
+        """How many tokens back, its own included, a token sees; without causality as many ahead. None is all."""
+        return None
+
+    @property
+    def own_keys(self) -> str | None:
+        """The kept array that is the keys of all heads side by side and serves nothing else; None where there is none.
+
+        A part that changes keys token by token may then do so once, before they are kept.
+        """
+        return None
+
+    @property
+    def out_bias(self) -> bool:
+        """Whether a bias is added behind W_O."""
+        return False
+
     @abstractmethod
     def kv_heads(self, dims: Dims) -> int:
         """Key and value heads at these sizes."""
+
+    def head_sizes(self, dims: Dims) -> HeadSizes:
+        """Return how many heads of which width `ask` and `recall` make."""
+        groups = self.kv_heads(dims)
+        return HeadSizes(
+            queries=dims.heads, keys=groups, values=groups, channels=dims.d_head, value_channels=dims.d_value
+        )
 
     @abstractmethod
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
@@ -71,20 +138,48 @@ class Design(ABC):
         """
 
     @abstractmethod
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
-        """Make q, what each token looks for: (..., t, d) -> (..., h, t, c)."""
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
+        """Make q, what each token looks for: (..., t, d) -> (..., h, t, c). See `Memory` for positions."""
 
     @abstractmethod
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
         """Keep what later queries will need of each token: (..., s, d) -> Memory."""
 
     @abstractmethod
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         """Make k (..., g, s, c) and v (..., g, s, e) from what was kept."""
 
-    def project(self, weights: Weights, x: Array, dims: Dims) -> tuple[Array, Memory]:
+    def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
         """Do `ask` and `remember` on the same x; designs that share a matrix between them use it once."""
-        return self.ask(weights, x, dims), self.remember(weights, x, dims)
+        return self.ask(weights, x, dims, positions), self.remember(weights, x, dims, positions)
+
+    def absorbed(self) -> Design | None:
+        """Return an equal design that decodes with less work from the same weights and memory, if there is one."""
+        return None
+
+    def root(self, dims: Dims) -> float:
+        """Return what q k^T is divided by."""
+        return math.sqrt(self.head_sizes(dims).channels)
+
+    def bends(self, weights: Weights, dims: Dims) -> tuple[Bend, ...]:
+        """Return what is done to the scores before the mask, in this order."""
+        return ()
+
+    def sinks(self, weights: Weights, dims: Dims) -> Array | None:
+        """Return one logit per head of q, (h,), that takes its share in every softmax and brings no value."""
+        return None
+
+    def finish(self, weights: Weights, heads: Array, dims: Dims, like: Array | None = None) -> Array:
+        """Make of what the heads of q brought, (..., h, t, e), what W_O reads: (..., heads, t, d_value).
+
+        Args:
+            weights: the matrices.
+            heads: weighted sums of values.
+            dims: sizes.
+            like: sums from which a norm is measured instead of ``heads`` (broadcasts to them). With it held fixed the
+                result is linear in ``heads``, so that it can be split into what each token contributed.
+        """
+        return heads
 
     def build(self, dims: Dims) -> Projections:
         """Make the module that holds this recipe's matrices (imports PyTorch).
@@ -106,9 +201,10 @@ class Design(ABC):
         matrices = self.matrices(dims)
         entries = sum(m.rows * m.columns for m in matrices.values())
         zeros = {name: np.zeros((m.rows, m.columns), np.float32) for name, m in matrices.items()}
-        memory = self.remember(zeros, np.zeros((1, dims.d_model), np.float32), dims)
+        memory = self.remember(zeros, np.zeros((1, dims.d_model), np.float32), dims, None)
         kept = sum(array.size for array in memory.kept.values())
-        return Cost(parameters=entries, flops_per_token=2 * entries, cache_per_token=kept)
+        multiplied = sum(m.rows * m.columns for m in matrices.values() if m.multiplies)
+        return Cost(parameters=entries, flops_per_token=2 * multiplied, cache_per_token=kept)
 
     def __str__(self) -> str:
         return self.name

@@ -26,6 +26,10 @@ class Frozen(Design):
     def words(self) -> Words:
         return Words("W_Q、W_K 随机且不训练（安慰剂）", "random W_Q and W_K, never trained (placebo)")
 
+    @property
+    def own_keys(self) -> str | None:
+        return _WAY.own_keys
+
     def kv_heads(self, dims: Dims) -> int:
         return _WAY.kv_heads(dims)
 
@@ -33,11 +37,11 @@ class Frozen(Design):
         found = _WAY.matrices(dims)
         return {name: replace(m, trained=name == "v") for name, m in found.items()}
 
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
-        return _WAY.ask(weights, x, dims)
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
+        return _WAY.ask(weights, x, dims, positions)
 
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
-        return _WAY.remember(weights, x, dims)
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
+        return _WAY.remember(weights, x, dims, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         return _WAY.recall(weights, memory, dims)

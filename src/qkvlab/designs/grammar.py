@@ -1,8 +1,11 @@
 """One grammar for design names: ``QKV``, ``QKK/kv2``, ``QQV/noself``, ``uniform``; printed names parse back.
 
-design  = (way ["/kv" number] | control) {"/" part}
+design  = (way ["/kv" number] | control | base) {"/" part}
 
-A part stands in a file of its own that states ``PART``: a pattern and what it makes of the design before the slash.
+A base stands in a file of its own that states ``BASE``: a pattern, which may hold slashes, and what it makes. A part
+likewise states ``PART``: a pattern and what it makes of the design before the slash. Parts work in the order in which
+they stand: ``QKV/qknorm/rope`` norms queries and keys, then rotates them. A name for a famous point of this space
+stands in ``NAMES`` of the file that it is about.
 """
 
 from __future__ import annotations
@@ -45,6 +48,18 @@ def examples() -> dict[str, Design]:
 
 
 @cache
+def bases() -> tuple[tuple[str, Callable[..., Design]], ...]:
+    """Return the bases of every file in ``designs/``: the pattern of each and what makes it."""
+    return tuple(module.BASE for module in _modules() if hasattr(module, "BASE"))
+
+
+@cache
+def famous() -> dict[str, str]:
+    """Return the names of famous points, each with the design's own name, from every file in ``designs/``."""
+    return {name: design for module in _modules() for name, design in getattr(module, "NAMES", {}).items()}
+
+
+@cache
 def parts() -> tuple[tuple[str, Callable[..., Design]], ...]:
     """Return the parts of every file in ``designs/``: the pattern of each and what makes it of an inner design."""
     return tuple(module.PART for module in _modules() if hasattr(module, "PART"))
@@ -69,6 +84,12 @@ def parse(name: str) -> Design:
     for known, design in catalogue().items():
         if known.lower() == plain.lower():
             return design
+    if plain.lower() in famous():
+        return parse(famous()[plain.lower()])
+    for pattern, make in bases():
+        base = re.fullmatch(pattern, plain[:LONGEST], re.ASCII | re.IGNORECASE)
+        if base and len(plain) <= LONGEST:
+            return make(*base.groups())
     match = _WAY.fullmatch(plain)
     if match and match["pattern"].upper() in PATTERNS:
         return Way(match["pattern"].upper(), int(match["groups"]))
@@ -77,4 +98,4 @@ def parse(name: str) -> Design:
         part = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
         if part and len(plain) <= LONGEST and before:
             return make(parse(before), *part.groups())
-    raise unknown("design", name, catalogue())
+    raise unknown("design", name, (*catalogue(), *famous()))

@@ -31,6 +31,10 @@ class Signed(Design):
             "one matrix for Q and K, fixed signs between",
         )
 
+    @property
+    def own_keys(self) -> str | None:
+        return _WAY.own_keys
+
     def kv_heads(self, dims: Dims) -> int:
         return dims.heads
 
@@ -44,17 +48,17 @@ class Signed(Design):
         pairs = q.reshape(*q.shape[:-1], q.shape[-1] // 2, 2)
         return (pairs * pairs.new_tensor([1.0, -1.0])).reshape(q.shape)
 
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
-        return self._signs(_WAY.ask(weights, x, dims))
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
+        return self._signs(_WAY.ask(weights, x, dims, positions))
 
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
-        return _WAY.remember(weights, x, dims)
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
+        return _WAY.remember(weights, x, dims, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         return _WAY.recall(weights, memory, dims)
 
-    def project(self, weights: Weights, x: Array, dims: Dims) -> tuple[Array, Memory]:
-        q, memory = _WAY.project(weights, x, dims)
+    def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
+        q, memory = _WAY.project(weights, x, dims, positions)
         return self._signs(q), memory
 
 

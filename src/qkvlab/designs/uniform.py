@@ -26,11 +26,11 @@ class Uniform(Design):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         return {"v": Matrix(dims.d_model, dims.heads * dims.d_value)}
 
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return x.new_zeros((*x.shape[:-2], dims.heads, x.shape[-2], dims.d_head))
 
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
-        return Memory({"v": x @ weights["v"]})
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
+        return Memory({"v": x @ weights["v"]}, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         v = split_heads(memory.kept["v"], dims.heads)

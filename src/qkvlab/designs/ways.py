@@ -54,6 +54,10 @@ class Way(Design):
     def words(self) -> Words:
         return _words(self.pattern, self.groups)
 
+    @property
+    def own_keys(self) -> str | None:
+        return None if self.pattern[1] == self.pattern[2] else self.pattern[1].lower()
+
     def kv_heads(self, dims: Dims) -> int:
         return dims.heads if self.groups is None else self.groups
 
@@ -89,23 +93,23 @@ class Way(Design):
     def _flat(self, letter: str, weights: Weights, x: Array) -> Array:
         return x if letter == "X" else x @ weights[letter.lower()]
 
-    def ask(self, weights: Weights, x: Array, dims: Dims) -> Array:
+    def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return split_heads(self._flat(self.pattern[0], weights, x), dims.heads)
 
-    def remember(self, weights: Weights, x: Array, dims: Dims) -> Memory:
+    def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
         letters = dict.fromkeys(self.pattern[1:])  # each once: k and v may share
-        return Memory({letter.lower(): self._flat(letter, weights, x) for letter in letters})
+        return Memory({letter.lower(): self._flat(letter, weights, x) for letter in letters}, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         k, v = (memory.kept[letter.lower()] for letter in self.pattern[1:])
         groups = self.kv_heads(dims)
         return split_heads(k, groups), split_heads(v, groups)
 
-    def project(self, weights: Weights, x: Array, dims: Dims) -> tuple[Array, Memory]:
-        memory = self.remember(weights, x, dims)
+    def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
+        memory = self.remember(weights, x, dims, positions)
         made = memory.kept.get(self.pattern[0].lower())
         if made is None:
-            return self.ask(weights, x, dims), memory
+            return self.ask(weights, x, dims, positions), memory
         return split_heads(made, dims.heads), memory
 
 

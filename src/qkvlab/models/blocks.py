@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qkvlab.attention import Attention, Trace, core
-from qkvlab.attention.masks import Causal, combine, without_self
+from qkvlab.attention.masks import Causal
 from qkvlab.designs import Design
 
 
@@ -57,7 +57,8 @@ class Block(nn.Module):
             return self._feed(x + self.attention(norm(x), causal=self.causal, padding=padding))
         memory, asking = self.attention.remember(norm(x)), at(x, only)
         visible = self._visible(x, padding, only)
-        return self._feed(asking + self.attention(norm(asking), memory, padding=padding, mask=visible))
+        brought = self.attention(norm(asking), memory, padding=padding, mask=visible, positions=only)
+        return self._feed(asking + brought)
 
     def trace(self, x: Tensor, *, padding: Tensor | None = None, keys: Tensor | None = None) -> tuple[Tensor, Trace]:
         """Do what `forward` does and keep every step of its attention.
@@ -73,15 +74,13 @@ class Block(nn.Module):
             return self._feed(x + trace.output), trace
         # softmax does not know in which order keys stand: with them, whole columns of weights change places
         weights = torch.take_along_dim(trace.weights, keys[:, None, None, :], dim=-1)
-        mixed = core.mix(weights, trace.v).swapaxes(-3, -2).flatten(-2)
-        return self._feed(x + self.attention.out(mixed)), trace
+        return self._feed(x + self.attention.join(core.mix(weights, trace.v))), trace
 
     def _visible(self, x: Tensor, padding: Tensor | None, only: Tensor) -> Tensor | None:
         # what the tokens at some places see, (b, 1, n, t): the layer cannot know which tokens of a memory ask
         shape = (len(x), 1, x.shape[-2], x.shape[-2])
-        allowed = combine(shape, causal=self.causal, padding=padding, mask=None, device=x.device)
-        if not self.attention.design.sees_itself:
-            allowed = without_self(allowed, x.shape[-2], x.device)
+        visible = self.attention.visible(shape, x.device, own=True, causal=self.causal, padding=padding)
+        allowed = visible.of(visible.all_rows, visible.all_keys)
         if allowed is None:
             return None
         return torch.take_along_dim(allowed.expand(shape), only[:, None, :, None], dim=-2)

@@ -22,16 +22,22 @@ def attends_as_defined(design: Design) -> None:
     """Scores, weights and output equal the definition, computed here query by query from q, k and v."""
     dims = sizes(design)
     layers = {route: attention(design, dims, route=route) for route in ("plain", "fused")}
-    for label, x, y, options, visible in _situations(dims):
+    for label, x, y, options, visible in _situations(dims, design.head_sizes(dims).queries):
+        t, s = visible.shape[-2:]
+        shift = s - t if options.get("causal") == "bottom-right" else 0  # the last query stands at the last key
+        if design.window is not None:
+            back = torch.arange(t)[:, None] + shift - torch.arange(s)
+            visible = visible & (back.abs() < design.window)
         if y is None and not design.sees_itself:
             visible = _without_self(visible)
         memory = None if y is None else layers["plain"].remember(y)
         trace = layers["plain"].trace(x, memory, **options)
-        scores, weights, output = _by_hand(trace, layers["plain"], visible)
+        scores, weights, output = _by_hand(trace, layers["plain"], visible, shift)
         for name, got, wanted in (
             ("scores", trace.scores, scores),
             ("weights", trace.weights, weights),
             ("output of trace", trace.output, output),
+            ("sum of contributions", trace.contributions().sum((1, 3)) + _bias(layers["plain"]), output),
             *((f"output of the {r} route", layer(x, memory, **options), output) for r, layer in layers.items()),
         ):
             gap = distance(got, wanted)
@@ -50,7 +56,7 @@ def routes_agree(design: Design) -> None:
             {"causal": "top-left"},
             {"padding": lengths},
             {"causal": "bottom-right", "padding": lengths},
-            *({"mask": mask} for mask in every_mask((BATCH, dims.heads, TOKENS, MEMORY))),
+            *({"mask": mask} for mask in every_mask((BATCH, design.head_sizes(dims).queries, TOKENS, MEMORY))),
         ]
         for options in situations:
             trace = plain.trace(x, memory, **options).output
@@ -121,14 +127,14 @@ def every_mask(shape: tuple[int, ...]) -> Iterator[Tensor]:
             yield torch.rand(small, generator=generator) < 0.6
 
 
-def _situations(dims: Dims) -> Iterator[tuple[str, Tensor, Tensor | None, dict[str, Any], Tensor]]:
+def _situations(dims: Dims, heads: int) -> Iterator[tuple[str, Tensor, Tensor | None, dict[str, Any], Tensor]]:
     """Yield label, x, y, options and who sees whom: (b, h, t, s)."""
     x, y = tokens(dims), tokens(dims, MEMORY, seed=3)
     for other in (None, y):
         s = TOKENS if other is None else MEMORY
         kind = "self-attention" if other is None else "cross-attention"
         at, key = torch.arange(TOKENS)[:, None], torch.arange(s)
-        everyone = torch.ones(BATCH, dims.heads, TOKENS, s, dtype=torch.bool)
+        everyone = torch.ones(BATCH, heads, TOKENS, s, dtype=torch.bool)
         real = key < torch.tensor(_LENGTHS)[:, None, None, None]
         shifts = {"top-left": 0, "bottom-right": s - TOKENS}
         yield kind, x, other, {}, everyone
@@ -142,9 +148,13 @@ def _situations(dims: Dims) -> Iterator[tuple[str, Tensor, Tensor | None, dict[s
             options = {"causal": align, "padding": torch.tensor(_LENGTHS)}
             yield f"{kind}, causal {align}", x, other, {"causal": align}, visible
             yield f"{kind}, causal {align} and padding", x, other, options, visible & real
-        mask = list(every_mask((BATCH, dims.heads, TOKENS, s)))[-1]
+        mask = list(every_mask((BATCH, heads, TOKENS, s)))[-1]
         mask[1, :, 3] = False  # a query that sees nothing
         yield f"{kind}, boolean mask", x, other, {"mask": mask}, mask
+
+
+def _bias(layer: Attention) -> Tensor:
+    return layer.out(torch.zeros(layer.out.in_features, dtype=torch.float64))
 
 
 def _without_self(visible: Tensor) -> Tensor:
@@ -156,19 +166,25 @@ def _without_self(visible: Tensor) -> Tensor:
     return hidden
 
 
-def _by_hand(trace: Trace, layer: Attention, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _by_hand(trace: Trace, layer: Attention, visible: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor]:
     """Follow the definition one query at a time."""
     q, k, v = trace.q, trace.k, trace.v
-    (batch, heads, queries, channels), groups = q.shape, k.shape[1]
+    design, dims, matrices = layer.design, layer.dims, layer.projections.weights
+    (batch, heads, queries, _), sinks = q.shape, design.sinks(matrices, dims)
     scores, weights = q.new_zeros(visible.shape), q.new_zeros(visible.shape)
-    mixed = q.new_zeros(batch, queries, heads, v.shape[-1])
+    mixed = q.new_zeros(batch, heads, queries, v.shape[-1])
     for b, h in itertools.product(range(batch), range(heads)):
-        keys, values = k[b, h // (heads // groups)], v[b, h // (heads // groups)]
+        keys = k[b, h // (heads // k.shape[1])]
         for t in range(queries):
-            scores[b, h, t] = keys @ q[b, h, t] / math.sqrt(channels)
-            seen = visible[b, h, t]
-            if seen.any():
-                powers = (scores[b, h, t, seen] - scores[b, h, t, seen].max()).exp()
-                weights[b, h, t, seen] = powers / powers.sum()
-            mixed[b, t, h] = weights[b, h, t] @ values
-    return scores, weights, mixed.reshape(batch, queries, -1) @ layer.out.weight.T
+            scores[b, h, t] = keys @ q[b, h, t] / design.root(dims)
+    for bend in design.bends(matrices, dims):
+        scores = bend(scores, torch.arange(queries)[:, None] + shift - torch.arange(k.shape[-2]))
+    for b, h, t in itertools.product(range(batch), range(heads), range(queries)):
+        seen = visible[b, h, t]
+        if seen.any():
+            top = scores[b, h, t, seen].max()
+            powers = (scores[b, h, t, seen] - top).exp()
+            weights[b, h, t, seen] = powers / (powers.sum() + (0 if sinks is None else (sinks[h] - top).exp()))
+        mixed[b, h, t] = weights[b, h, t] @ v[b, h // (heads // v.shape[1])]
+    finished = design.finish(matrices, mixed, dims).swapaxes(1, 2)
+    return scores, weights, layer.out(finished.reshape(batch, queries, -1))

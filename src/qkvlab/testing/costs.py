@@ -29,14 +29,14 @@ def parameters_equal_cost(design: Design) -> None:
 
 
 def flops_equal_cost(design: Design) -> None:
-    """PyTorch's own counter finds as many FLOPs in `project` as `cost` says."""
+    """PyTorch's own counter finds as many FLOPs in `project` and `recall` of the same tokens as `cost` says."""
     dims = sizes(design)
     module, x = projections(design, dims), tokens(dims)
     with FlopCounterMode(display=False) as counter:
-        module.project(x)
+        module.recall(module.project(x)[1])
     counted = counter.get_total_flops() / (BATCH * TOKENS)
     cost = design.cost(dims).flops_per_token
-    require(counted == cost, f"cost says {cost} FLOPs per token, PyTorch counts {counted:g} in project")
+    require(counted == cost, f"cost says {cost} FLOPs per token, PyTorch counts {counted:g} in project and recall")
 
 
 def cache_equals_cost(design: Design) -> None:
@@ -61,13 +61,15 @@ def cache_equals_cost(design: Design) -> None:
 
 
 def each_matrix_is_used_once(design: Design) -> None:
-    """`project` multiplies by every matrix exactly once: what is shared is computed once."""
+    """`project` and `recall` multiply by every matrix exactly once: what is shared is computed once."""
     dims = sizes(design)
     module = projections(design, dims)
+    multiply = {name for name, matrix in design.matrices(dims).items() if matrix.multiplies}
     with _Uses({p.untyped_storage().data_ptr(): name for name, p in module.named_parameters()}) as uses:
-        module.project(tokens(dims))
+        module.recall(module.project(tokens(dims))[1])
     for name, count in uses.counts.items():
-        require(count == 1, f"project multiplies by matrix {name} {count} times; once is enough")
+        once = int(name in multiply)
+        require(count == once, f"project and recall multiply by matrix {name} {count} times; it should be {once}")
 
 
 class _Uses(TorchDispatchMode):

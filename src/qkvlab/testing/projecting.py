@@ -13,14 +13,15 @@ from qkvlab.testing.sizes import BATCH, TOKENS, distance, projections, require, 
 
 
 def shapes(design: Design) -> None:
-    """q is (b, h, t, c), k is (b, g, s, c), v is (b, g, s, e), and g divides h."""
+    """q is (b, h, t, c), k is (b, g, s, c), v is (b, u, s, e) as `head_sizes` says; g and u divide h."""
     dims = sizes(design)
-    groups = design.kv_heads(dims)
-    require(dims.heads % groups == 0, f"kv_heads={groups} must divide heads={dims.heads}")
+    says = design.head_sizes(dims)
+    for name, groups in (("kv_heads", design.kv_heads(dims)), ("keys", says.keys), ("values", says.values)):
+        require(says.queries % groups == 0, f"{name}={groups} must divide heads={says.queries}")
     wanted = {
-        "q": (BATCH, dims.heads, TOKENS, dims.d_head),
-        "k": (BATCH, groups, TOKENS, dims.d_head),
-        "v": (BATCH, groups, TOKENS, dims.d_value),
+        "q": (BATCH, says.queries, TOKENS, says.channels),
+        "k": (BATCH, says.keys, TOKENS, says.channels),
+        "v": (BATCH, says.values, TOKENS, says.value_channels),
     }
     for name, made in _qkv(projections(design, dims), tokens(dims)).items():
         got = tuple(made.shape)

@@ -82,7 +82,7 @@ def projections(design: Design, dims: Dims | None = None, *, seed: int = 1) -> P
     """Build the design's module in float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return design.build(dims or sizes(design)).double()
+        return redrawn(design.build(dims or sizes(design)).double())
 
 
 def attention(
@@ -105,7 +105,17 @@ def attention(
             d_value=dims.d_value,
             route="fused" if route == "fused" else "plain",
         )
+        redrawn(layer.projections)
     return layer.to(dtype)
+
+
+def redrawn(module: Projections) -> Projections:
+    """Move gains, biases and sinks away from the numbers at which they start, where mistakes would not show."""
+    with torch.no_grad():
+        for name in module.starts:
+            weight = getattr(module, name)
+            weight += 0.3 * torch.randn_like(weight)
+    return module
 
 
 def distance(a: Tensor, b: Tensor) -> float:

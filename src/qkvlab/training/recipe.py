@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qkvlab.designs import Design
+from qkvlab.designs.projections import Projections
 from qkvlab.tasks import Task
 
 BETAS = (0.9, 0.999)
@@ -63,21 +64,29 @@ def start(task: Task, setting: str, design: Design, seed: int) -> nn.Module:
     """Build a model at its starting point.
 
     Noise is drawn per parameter name, so equal names start equal across designs of one seed whatever else a
-    model has; vectors that the task gives replace the noise.
+    model has; vectors that the task gives replace the noise, and so does a number at which a design starts a gain.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = task.model(setting, design)
         given = task.given(setting, seed)
+        starts = _starts(model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in given:
                     parameter.copy_(torch.from_numpy(given[name]))
+                elif name in starts:
+                    parameter.fill_(starts[name])
                 else:
                     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
                     noise = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
                     parameter.normal_(std=1 / math.sqrt(3 * _fan_in(name, parameter)), generator=noise)
     return model
+
+
+def _starts(model: nn.Module) -> dict[str, float]:
+    found = ((name, module.starts) for name, module in model.named_modules() if isinstance(module, Projections))
+    return {f"{prefix}.{name}": number for prefix, starts in found for name, number in starts.items()}
 
 
 def _fan_in(name: str, parameter: Tensor) -> int:

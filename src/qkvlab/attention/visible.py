@@ -1,0 +1,182 @@
+"""Who may look at whom, answered for any block of queries and keys, so that no queries x keys mask need exist.
+
+b batch    h heads    t queries    s keys
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qkvlab.attention.masks import Causal, causal_shift, padding_mask, require_broadcast, require_mask
+from qkvlab.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Span:
+    """Places ``start`` up to but not including ``stop``."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """All that limits whom a query sees, joined by "and".
+
+    Attributes:
+        shape: of the scores, (b, h, t, s) or (h, t, s).
+        device: of the masks.
+        causal: see `masks.causal_shift`.
+        padding: see `masks.padding_mask`.
+        mask: booleans that broadcast to ``shape``, True where attention is allowed.
+        segments: which text each query, (b, t), and each key, (b, s), belongs to; only equal numbers see each other.
+        window: see `Design.window`; in positions.
+        itself: whether a token may look at itself while it sees another; False needs t = s, the same tokens.
+        asked: positions of the queries, (t,) or (b, t); None is 0, 1, 2, ... (under ``"bottom-right"`` the last ones).
+        kept: positions of the keys, likewise.
+
+    Raises:
+        BadInput: see the parts.
+    """
+
+    shape: tuple[int, ...]
+    device: torch.device
+    causal: Causal = False
+    padding: Tensor | None = None
+    mask: Tensor | None = None
+    segments: tuple[Tensor, Tensor] | None = None
+    window: int | None = None
+    itself: bool = True
+    asked: Tensor | None = None
+    kept: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.padding is not None:
+            require_broadcast("padding", padding_mask(self.shape[-1], self.padding).shape, self.shape)
+        if self.mask is not None:
+            require_mask(self.mask, self.shape)
+        for name, tokens, at in (("queries", self.shape[-2], self.asked), ("keys", self.shape[-1], self.kept)):
+            if at is not None and (at.is_floating_point() or at.ndim not in (1, 2) or at.shape[-1] != tokens):
+                raise BadInput(
+                    f"positions of {tokens} {name} must be whole numbers ({tokens},) or (batch, {tokens}); "
+                    f"got {at.dtype} {tuple(at.shape)}."
+                )
+        if self.causal is not False:
+            causal_shift(self.shape[-2], self.shape[-1], self.causal)  # refuses an alignment that is not named
+
+    @property
+    def shift(self) -> int:
+        """The key at which query 0 stands."""
+        return 0 if self.causal is False else causal_shift(self.shape[-2], self.shape[-1], self.causal)
+
+    @property
+    def all_rows(self) -> Span:
+        return Span(0, self.shape[-2])
+
+    @property
+    def all_keys(self) -> Span:
+        return Span(0, self.shape[-1])
+
+    @property
+    def all_see(self) -> bool:
+        """Whether every query is sure to see some key."""
+        free = self.padding is None and self.mask is None and self.segments is None
+        if self.window is not None:  # then its own key must be there
+            free = free and self.asked is None and self.kept is None and self.shape[-2] + self.shift <= self.shape[-1]
+        return free and self.shift >= 0
+
+    @property
+    def only_causal(self) -> bool:
+        """Whether nothing but the plain causal mask of as many queries as keys applies."""
+        square = self.causal is not False and self.shape[-2] == self.shape[-1]
+        return square and self._bare and self.padding is None and self.mask is None
+
+    @property
+    def rows_are_alike(self) -> bool:
+        """Whether no mask of queries x keys has to be made: nothing but padding and the caller's own mask."""
+        causal = self.causal is not False and self.shift < self.shape[-1] - 1
+        return self._bare and not causal
+
+    @property
+    def _bare(self) -> bool:
+        return self.segments is None and self.window is None and self.itself
+
+    def reach(self, rows: Span) -> Span:
+        """Return keys outside of which these queries see nothing; at least one where there are any."""
+        start, stop = 0, self.shape[-1]
+        if self.causal is not False:
+            stop = min(stop, rows.stop + self.shift)
+        if self.window is not None and self.asked is None and self.kept is None:
+            start = max(start, rows.start + self.shift - self.window + 1)
+            stop = min(stop, rows.stop + self.shift + self.window - 1)
+        stop = max(stop, 1)
+        return Span(min(start, stop - 1), stop)
+
+    def back(self, rows: Span, keys: Span) -> Tensor:
+        """Distance from each query back to each key: whole numbers (t, s) or (b, 1, t, s), negative ahead."""
+        asked, kept = self._at(self.asked, rows, self.shift), self._at(self.kept, keys, 0)
+        if asked.ndim == 1 and kept.ndim == 1:
+            return asked[:, None] - kept
+        asked, kept = (at if at.ndim == 2 else at[None] for at in (asked, kept))
+        return (asked[:, :, None] - kept[:, None, :])[:, None]
+
+    def of(self, rows: Span, keys: Span) -> Tensor | None:
+        """Booleans that broadcast to these scores, at least two axes; None when every query sees every key."""
+        parts = [part for part in self._parts(rows, keys) if part is not None]
+        allowed = torch.atleast_2d(parts[0]) if parts else None
+        for part in parts[1:]:
+            allowed = part if allowed is None else allowed & part
+        return allowed if self.itself else without_self(allowed, rows, keys, self.device)
+
+    def _parts(self, rows: Span, keys: Span) -> list[Tensor | None]:
+        causal = window = padding = mask = segments = None
+        if self.causal is not False and rows.start + self.shift < keys.stop - 1:
+            causal = self._places(keys) <= self._places(rows)[:, None] + self.shift
+        if self.window is not None:
+            back = self.back(rows, keys)
+            window = (back < self.window) & (back > -self.window)
+        if self.padding is not None:
+            padding = padding_mask(self.shape[-1], self.padding)[..., keys.slice]
+        if self.mask is not None:
+            mask = _cut(self.mask, -1, keys) if self.mask.ndim else self.mask
+            mask = _cut(mask, -2, rows) if mask.ndim > 1 else mask
+        if self.segments is not None:
+            asked, kept = self.segments
+            segments = (asked[:, rows.slice, None] == kept[:, None, keys.slice])[:, None]
+        return [causal, window, padding, mask, segments]
+
+    def _places(self, span: Span) -> Tensor:
+        return torch.arange(span.start, span.stop, device=self.device)
+
+    def _at(self, positions: Tensor | None, span: Span, shift: int) -> Tensor:
+        return self._places(span) + shift if positions is None else positions[..., span.slice]
+
+
+def without_self(allowed: Tensor | None, rows: Span, keys: Span, device: torch.device) -> Tensor:
+    """Take every token's view of itself away, unless it is all that the token may see: bool (..., t, s).
+
+    Args:
+        allowed: what else may be seen of these keys; everything when None.
+        rows: places of the queries.
+        keys: places of the keys, all that the queries may see.
+        device: of the mask.
+    """
+    at = [torch.arange(span.start, span.stop, device=device) for span in (rows, keys)]
+    own = at[0][:, None] == at[1]
+    others = ~own if allowed is None else allowed & ~own
+    lonely = ~others.any(-1, keepdim=True)
+    return others | (lonely & own if allowed is None else lonely & own & allowed)
+
+
+def _cut(mask: Tensor, axis: int, span: Span) -> Tensor:
+    return mask if mask.shape[axis] == 1 else mask.narrow(axis, span.start, len(span))
