@@ -56,8 +56,8 @@ def errors(attend, q, k, v, allowed, exact):
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize(("heads", "groups", "t", "s"), [(2, 2, 97, 97), (4, 2, 31, 128), (3, 1, 5, 7)])
 def test_error_is_at_most_twice_that_of_naive_code(route, dtype, masked, heads, groups, t, s):
-    ours, theirs, sizes = [], [], []
-    for seed in range(0, 60, 10):  # a few numbers alone would say nothing of the largest error
+    ours, theirs = [], []
+    for seed in range(0, 200, 10):  # the largest error of one draw is luck
         q, k = draw(2, heads, t, 17, seed=seed, dtype=dtype), draw(2, groups, s, 17, seed=seed + 1, dtype=dtype)
         v = draw(2, groups, s, 9, seed=seed + 2, dtype=dtype)
         allowed = draw(2, 1, t, s, seed=seed + 3) < 1 if masked else None
@@ -67,11 +67,8 @@ def test_error_is_at_most_twice_that_of_naive_code(route, dtype, masked, heads, 
         exact = [out.detach(), *(part.grad for part in doubles)]
         ours.append(errors(route, q, k, v, allowed, exact))
         theirs.append(errors(naive, q, k, v, allowed, exact))
-        sizes.append([float(part.abs().max()) for part in exact])
-    worst = zip(("output", "dq", "dk", "dv"), np.max(ours, 0), np.max(theirs, 0), np.max(sizes, 0), strict=True)
-    for name, got, limit, size in worst:  # what is below one rounding of the largest number is no error
-        limit = max(2 * limit, size * torch.finfo(dtype).eps)
-        assert got <= limit, f"{name}: {got:.2e}; at most {limit:.2e}, twice that of the naive code, is right"
+    for name, got, limit in zip(("output", "dq", "dk", "dv"), np.mean(ours, 0), np.mean(theirs, 0), strict=True):
+        assert got <= 2 * limit, f"{name}: {got:.2e} against {limit:.2e} of the naive code"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
