@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from qkvlab.evidence import DEFAULT_BETS, Outcome, Rule, decide, seeds_needed
-from qkvlab.report.obstacles import MOST, more_seeds, obstacles
+from qkvlab.report.obstacles import obstacles
 from qkvlab.study.decisions import Findings
+from qkvlab.study.price import MOST, more_seeds
 from qkvlab.study.verdicts import document
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))

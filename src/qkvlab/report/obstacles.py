@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qkvlab.contracts import Words
-from qkvlab.evidence import MOST, Rule, Verdict, looks_needed, paired, seeds_needed
+from qkvlab.evidence import Verdict
 from qkvlab.report.numbers import whole
 from qkvlab.report.titles import title
 from qkvlab.study.decisions import Findings, Key
-from qkvlab.study.registration import FLOOR, rule
+from qkvlab.study.price import arms_of, seeds_left
 
 
 @dataclass(frozen=True)
@@ -71,43 +68,10 @@ def obstacles(findings: Findings) -> list[Obstacle]:
 
 def obstacle(findings: Findings, key: Key, name: str, verdict: Verdict) -> Obstacle:
     """Say what an undecided comparison waits for."""
-    law, baseline = rule(findings.registration, findings.settings[key]), findings.registration["baseline"]
-    waits = verdict.reason == "waiting for the floor"
-    one, other = (FLOOR, baseline) if waits else (name, baseline)
-    mine, theirs = findings.outcomes(key, one), findings.outcomes(key, other)
-    n = min(len(mine), len(theirs))
-    values = paired(mine[:n], theirs[:n], law.clip).values
-    seeds = more_seeds(values, law, [law.gate] if waits else None)
-    runs = [run for arm in (one, other) for run in findings.judged(key, arm).values()]
+    arms, seeds = arms_of(findings, name, verdict), seeds_left(findings, key, name, verdict)
+    runs = [run for arm in arms for run in findings.judged(key, arm).values()]
     if not runs:  # tuning runs take as long
-        runs = [r for c, r in findings.results.items() if (c.task, c.setting) == key and c.design in (one, other)]
+        runs = [r for c, r in findings.results.items() if (c.task, c.setting) == key and c.design in arms]
     if seeds is None or not runs:
         return Obstacle(key, name, verdict, seeds, None)
     return Obstacle(key, name, verdict, seeds, 2 * seeds * math.fsum(run.seconds for run in runs) / len(runs) / 60)
-
-
-def more_seeds(values: NDArray[np.float64], law: Rule, edges: list[float] | None = None) -> int | None:
-    """Estimate how many more seeds some differences need until a rule decides them.
-
-    Args:
-        values: clipped differences, [n].
-        law: delta, clip, alpha and bets.
-        edges: means to be refused on either side; unless given, 0, or both of plus and minus delta.
-
-    Returns:
-        At least 1; None beyond `MOST`.
-    """
-    n = len(values)
-    if not n:
-        return seeds_needed(law.alpha, law.delta, law.clip, law.bets)[0]
-
-    def refused(m: float, *, up: bool) -> float:
-        return looks_needed(values, m, law.clip, law, up=up)
-
-    if edges is None:
-        both = max(refused(-law.delta, up=True), refused(law.delta, up=False))
-        ways = [refused(0.0, up=True), refused(0.0, up=False), both]
-    else:
-        ways = [refused(edge, up=up) for edge in edges for up in (True, False)]
-    least = max(min(ways), law.min_seeds)
-    return None if least > MOST else max(1, math.ceil(least) - n)

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from qkvlab.evidence import seeds_needed
 from qkvlab.study.cells import Cell
 from qkvlab.study.decisions import Findings, Key
+from qkvlab.study.price import arms_of, seeds_left
 from qkvlab.study.registration import FLOOR, rule
 
 Arm = tuple[Key, str]
 """(task and setting, design)"""
 LOOK = 8
 """Seeds by which an arm grows at most before its comparisons are looked at again."""
+AHEAD = 2
+"""Looks that are asked for at once where so many are likely to be needed: while one is trained the next waits."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,6 @@ def open_cells(findings: Findings) -> int:
 
 def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:
     seeds = findings.registration["seeds"]["judge"]
-    baseline = findings.registration["baseline"]
     law = rule(findings.registration, findings.settings[key])
     first, _ = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
     have = {name: len(findings.outcomes(key, name)) for name in findings.designs(key)}
@@ -91,9 +93,12 @@ def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:
         verdict = findings.verdict(key, name)
         if verdict.decided:
             continue
-        arms = (FLOOR, baseline) if verdict.reason == "waiting for the floor" else (name, baseline)
-        # one look further for the arm that is behind; nothing can be said before `first`
-        step = max(min(have[arm] for arm in arms) + min(size, LOOK), first)
+        arms, look = arms_of(findings, name, verdict), min(size, LOOK)
+        behind = min(have[arm] for arm in arms)
+        # a look further for the arm that is behind; nothing can be said before `first`
+        step = max(behind + look, first)
+        if behind >= first and (seeds_left(findings, key, name, verdict) or 0) >= AHEAD * look:
+            step = behind + AHEAD * look
         for arm in arms:
             goal[arm] = max(goal[arm], min(step, len(seeds)))
     return _until(findings, key, {(key, name): n for name, n in goal.items()})
