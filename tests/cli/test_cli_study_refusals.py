@@ -197,3 +197,23 @@ def test_settings_to_run_first_are_those_of_the_study(cli_here, tmp_path):
     assert "unknown setting 'synonym'" in line and "same-word/fixed" in line
     assert "--first needs at least one name" in cli_here("study", *SMALL, "--first", ",").refusal()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--tasks", "text", "--designs", "QKV,QQV"], ["plain"]),
+        (["--tasks", "text", "--designs", "QKV,QQV", "--match", "none,params"], ["plain", "params"]),
+        (["--tasks", "sentence", "--match", "params"], ["two-layers/positions/params"]),
+    ],
+)
+def test_a_question_of_ones_own_pays_for_the_budgets_it_names(cli_here, tmp_path, monkeypatch, options, settings):
+    asked = []
+
+    def note(spec, *_, **__):
+        asked.append([setting for _, setting in spec.pairs()])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qkvlab.cli.study.run", note)
+    cli_here("study", *options, "--out", "out")
+    assert asked == [settings]

@@ -61,7 +61,10 @@ def study(
     delta: Annotated[float | None, typer.Option(help="Smallest difference that matters; each task's own.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Chance of any wrong verdict in the study.")] = None,
     match: Annotated[
-        str | None, typer.Option(help="What is made equal by the feed-forward width: none, params, flops or several.")
+        str | None,
+        typer.Option(
+            help="What is made equal by the feed-forward width: none, params, flops or several; with --tasks none."
+        ),
     ] = None,
     text: Annotated[Path | None, typer.Option(help="A UTF-8 file for the tasks that read text.")] = None,
     first: Annotated[

@@ -82,7 +82,8 @@ def _changed(
     if designs is not None:
         fields |= {"designs": _list("--designs", designs), "also": {}}
     if tasks is not None:
-        fields |= {"tasks": _list("--tasks", tasks), "settings": ()}
+        # equal budgets double the price of a question: who asks one of their own names them
+        fields |= {"tasks": _list("--tasks", tasks), "settings": (), "match": ("none",)}
     if settings is not None:
         every = [(name, s) for name in fields["tasks"] for s in all_tasks.find(name).settings()]
         fields["settings"] = _expanded(_list("--settings", settings), every)
