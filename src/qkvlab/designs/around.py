@@ -39,6 +39,10 @@ class Around(Design):
         return self.inner.own_keys
 
     @property
+    def keys_are_values(self) -> str | None:
+        return self.inner.keys_are_values
+
+    @property
     def out_bias(self) -> bool:
         return self.inner.out_bias
 

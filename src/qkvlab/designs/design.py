@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,11 +70,33 @@ def functions(x: Array) -> ModuleType:
     return torch
 
 
+def cast(x: Array, dtype: Any) -> Array:
+    """Return the same numbers in another precision, one of those of `functions`."""
+    return x.astype(dtype) if isinstance(x, np.ndarray) else x.to(dtype)
+
+
+def upward(count: int, like: Array) -> Array:
+    """0, 1, ... count - 1 beside ``like``, in whole numbers."""
+    of = {} if isinstance(like, np.ndarray) else {"device": like.device}
+    return functions(like).arange(count, **of)
+
+
+def finely(x: Array) -> Array:
+    """Whole numbers or others -> float64, in which an angle at token 1,000,000 is still right; float32 on ``mps``."""
+    coarse = not isinstance(x, np.ndarray) and x.device.type == "mps"  # which has no float64
+    return cast(x, functions(x).float32 if coarse else functions(x).float64)
+
+
+def at_least_single(x: Array, like: Array) -> Array:
+    """Return x in the precision of ``like``, or in float32 where that is less: for tables, norms and sums."""
+    f = functions(x)
+    return cast(x, f.promote_types(like.dtype, f.float32))
+
+
 def places(heads: Array, positions: Array | None) -> Array:
     """Where tokens stand, ready to be multiplied with heads (..., h, t, c): (t, 1) or (b, 1, t, 1)."""
     if positions is None:
-        of = {} if isinstance(heads, np.ndarray) else {"device": heads.device}
-        return functions(heads).arange(heads.shape[-2], **of)[:, None]
+        return upward(heads.shape[-2], heads)[:, None]
     return positions[:, None] if positions.ndim == 1 else positions[:, None, :, None]
 
 
@@ -111,6 +133,11 @@ class Design(ABC):
 
         A part that changes keys token by token may then do so once, before they are kept.
         """
+        return None
+
+    @property
+    def keys_are_values(self) -> str | None:
+        """The kept array that is the keys of all heads side by side and their values too; None where they differ."""
         return None
 
     @property

@@ -25,7 +25,7 @@ from qkvlab.errors import unknown
 _WAY = re.compile(r"(?P<pattern>[A-Za-z]{3})(?:/kv(?P<groups>[0-9]{1,6}))?", re.ASCII | re.IGNORECASE)
 
 
-LONGEST = 60
+LONGEST = 100
 """Characters of a name; no design needs more."""
 
 

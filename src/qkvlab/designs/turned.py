@@ -8,7 +8,7 @@ from typing import Literal
 
 from qkvlab.contracts import Array, Dims, Memory
 from qkvlab.designs.around import Around
-from qkvlab.designs.design import Weights, join_heads, split_heads
+from qkvlab.designs.design import Design, Weights, join_heads, split_heads
 
 Role = Literal["q", "k"]
 
@@ -20,6 +20,13 @@ class Turned(Around):
     Keys that serve as nothing else are turned once, before they are kept; shared ones whenever they are recalled, since
     the value must stay what it was (K = V with RoPE turns its whole cache at every step).
     """
+
+    @property
+    def keys_are_values(self) -> str | None:
+        return None  # values stay what they were
+
+    def absorbed(self) -> Design | None:
+        return None  # what happens between W_Q and W_K keeps them apart
 
     @abstractmethod
     def turn(self, weights: Weights, heads: Array, dims: Dims, positions: Array | None, role: Role) -> Array:

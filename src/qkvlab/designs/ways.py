@@ -58,6 +58,10 @@ class Way(Design):
     def own_keys(self) -> str | None:
         return None if self.pattern[1] == self.pattern[2] else self.pattern[1].lower()
 
+    @property
+    def keys_are_values(self) -> str | None:
+        return self.pattern[1].lower() if self.pattern[1] == self.pattern[2] else None
+
     def kv_heads(self, dims: Dims) -> int:
         return dims.heads if self.groups is None else self.groups
 

@@ -1,0 +1,178 @@
+"""A rotation by positions: which channels turn, in which pairs, how fast; as numbers and as the text of a name.
+
+    options = {"-" option}, in any order, printed in this one
+    option  = "interleaved"                pairs are neighbours (0 1)(2 3)... instead of halves (0 n)(1 n+1)...
+            | "first" even number          only the first channels of a head turn
+            | "base" number                instead of 10000
+            | scaling {"-" field number}   see `speeds`: linear-by4, llama3-by8-of8192
+
+Heads (..., h, t, c); positions (t,) or (b, t).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from qkvlab.contracts import Array, Words
+from qkvlab.designs.design import at_least_single, cast, finely, functions, places, upward
+from qkvlab.designs.speeds import SCALINGS, Scaling, digits, plain_speeds
+from qkvlab.errors import BadInput, Refusal, unknown
+
+Pairing = Literal["halves", "interleaved"]
+
+USUAL_BASE = 10000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """Turns pairs of channels by position times speed (Su et al., arXiv 2104.09864).
+
+    Attributes:
+        pairing: ``halves`` pairs channel i with i + n, as Llama and GPT-NeoX do; ``interleaved`` pairs 2 i with
+            2 i + 1, as RoFormer, GPT-J and DeepSeek do. Permuting the columns of W_Q and W_K makes one of the other.
+        first: how many channels turn, the others stay; all when None.
+        base: whose powers are the speeds.
+        scaling: what makes other speeds of them.
+    """
+
+    pairing: Pairing = "halves"
+    first: int | None = None
+    base: float = USUAL_BASE
+    scaling: Scaling | None = None
+
+    def __post_init__(self) -> None:
+        if self.first is not None and (self.first < 2 or self.first % 2):
+            raise BadInput(f"RoPE turns pairs, so first must be an even number from 2 on; got first{self.first}.")
+        if not self.base > 1:
+            raise BadInput(f"the base of RoPE must be greater than 1; got base{digits(self.base)}.")
+
+    @property
+    def options(self) -> str:
+        """The text of a name that `read` reads back: nothing, or options with a dash before each."""
+        said = (
+            "" if self.pairing == "halves" else self.pairing,
+            "" if self.first is None else f"first{self.first}",
+            "" if self.base == USUAL_BASE else f"base{digits(self.base)}",
+            "" if self.scaling is None else self.scaling.name,
+        )
+        return "".join(f"-{option}" for option in said if option)
+
+    @property
+    def words(self) -> Words:
+        """What people read: the options in words, empty when there are none."""
+        zh, en = [], []
+        if self.pairing != "halves":
+            zh.append("相邻成对")
+            en.append("neighbours paired")
+        if self.first is not None:
+            zh.append(f"只转前 {self.first} 维")
+            en.append(f"first {self.first} channels only")
+        if self.base != USUAL_BASE:
+            zh.append(f"底 {digits(self.base)}")
+            en.append(f"base {digits(self.base)}")
+        if self.scaling is not None:
+            zh.append(self.scaling.words.zh)
+            en.append(self.scaling.words.en)
+        return Words(f"（{'、'.join(zh)}）" if zh else "", f" ({', '.join(en)})" if en else "")
+
+    def fit(self, channels: int) -> None:
+        """Refuse heads that cannot be turned so.
+
+        Raises:
+            Refusal: an odd number of channels, or fewer than shall turn.
+        """
+        if self.first is None and channels % 2:
+            raise Refusal(
+                f"RoPE turns channels in pairs; got heads of {channels} channels. "
+                f"Choose an even d_head, or turn some of them with -first{max(channels - 1, 2)}."
+            )
+        if self.first is not None and self.first > channels:
+            raise Refusal(f"RoPE cannot turn the first {self.first} channels of heads that have {channels}.")
+
+    def turn(self, heads: Array, positions: Array | None) -> Array:
+        """Turn each head by where its token stands: (..., h, t, c) -> the same shape and precision.
+
+        Angles are made in float64 and the turning is done in float32 at least, whatever the heads are.
+        """
+        channels = self.first or heads.shape[-1]
+        f = functions(heads)
+        angles = finely(places(heads, positions)) * self._speeds(channels, heads)
+        gain = 1.0 if self.scaling is None else self.scaling.amplitude
+        cos, sin = (at_least_single(gain * table, heads) for table in (f.cos(angles), f.sin(angles)))
+        turning, still = heads[..., :channels], heads[..., channels:]
+        if self.pairing == "halves":
+            a, b = turning[..., : channels // 2], turning[..., channels // 2 :]
+            turned = f.concat([a * cos - b * sin, b * cos + a * sin], -1)
+        else:
+            a, b = turning[..., ::2], turning[..., 1::2]
+            turned = f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(turning.shape)
+        turned = cast(turned, heads.dtype)
+        return f.concat([turned, still], -1) if still.shape[-1] else turned
+
+    def _speeds(self, channels: int, like: Array) -> Array:
+        pair = finely(upward(channels // 2, like))
+        if self.scaling is None:
+            return plain_speeds(pair, self.base, channels)
+        return self.scaling.speeds(pair, self.base, channels)
+
+
+USUAL = Rotation()
+"""All channels, in halves, at base 10000."""
+
+
+def read(options: str) -> Rotation:
+    """Read what `Rotation.options` prints, options in any order and case.
+
+    Raises:
+        BadInput: an option that does not exist, stands twice, or lacks its scaling.
+
+    >>> read("-base500000-llama3-by8-of8192").scaling
+    Llama3(by=8.0, of=8192.0, low=1, high=4)
+    """
+    scalings = {scaling.label: scaling for scaling in SCALINGS}
+    found: dict[str, Any] = {}
+    for option in options.lower().split("-")[1:]:
+        value: Any = True
+        word = option
+        if option not in (*scalings, "interleaved"):
+            match = re.fullmatch(r"([a-z]+)([0-9]{1,12}(?:\.[0-9]{1,12})?)", option, re.ASCII)
+            word, value = (match[1], float(match[2])) if match else (option, None)
+        if value is None or word not in _options():
+            raise unknown("option of RoPE", option, _options())
+        if word in found:
+            raise BadInput(f"an option of RoPE stands once; got {word} twice in {options!r}.")
+        found[word] = value
+    pairing: Pairing = "interleaved" if found.pop("interleaved", False) else "halves"
+    first, base = found.pop("first", None), found.pop("base", USUAL_BASE)
+    if first is not None and first != int(first):
+        raise BadInput(f"RoPE turns whole channels; got first{digits(first)}.")
+    return Rotation(
+        pairing=pairing, first=None if first is None else int(first), base=base, scaling=_scaling(found, options)
+    )
+
+
+@cache
+def _options() -> tuple[str, ...]:
+    fields = (field.name for scaling in SCALINGS for field in dataclasses.fields(scaling))
+    return tuple(dict.fromkeys(("interleaved", "first", "base", *(s.label for s in SCALINGS), *fields)))
+
+
+def _scaling(found: dict[str, Any], options: str) -> Scaling | None:
+    kinds = [scaling for scaling in SCALINGS if found.pop(scaling.label, False)]
+    if len(kinds) > 1 or (found and not kinds):
+        labels = ", ".join(scaling.label for scaling in SCALINGS)
+        raise BadInput(f"RoPE takes one scaling of {labels}, and its numbers with it; got {options!r}.")
+    if not kinds:
+        return None
+    fields = dataclasses.fields(kinds[0])
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    if not set(needed) <= set(found) <= {field.name for field in fields}:
+        raise BadInput(
+            f"RoPE scaling {kinds[0].label} needs {' and '.join(needed)}, and may take "
+            f"{', '.join(f.name for f in fields if f.name not in needed) or 'nothing else'}; got {options!r}."
+        )
+    return kinds[0](**found)
