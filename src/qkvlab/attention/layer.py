@@ -14,7 +14,7 @@ from qkvlab.attention import core
 from qkvlab.attention.masks import Causal, padding_mask
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
-from qkvlab.attention.visible import Visible
+from qkvlab.attention.visible import Visible, standing
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
@@ -91,7 +91,8 @@ class Attention(nn.Module):
                 named, ``"top-left"`` or ``"bottom-right"``.
             padding: lengths (b,) of the keys, or booleans (b, s), True for real tokens.
             mask: booleans that broadcast to (b, h, t, s), True where attention is allowed.
-            positions: where the tokens of x stand, whole numbers (t,) or (b, t); 0, 1, 2, ... unless given.
+            positions: where the tokens of x stand, whole numbers (t,) or (b, t). Unless given they are 0, 1, 2, ...;
+                under ``"bottom-right"`` those of the last keys.
 
         Returns:
             (b, t, d). Where nothing may be seen, exactly W_O times 0.
@@ -176,7 +177,11 @@ class Attention(nn.Module):
         if memory is None:
             q, memory = self.projections.project(x, positions)
         else:
-            q = self.projections.ask(x, positions)
+            at = standing(x.shape[-2], memory, causal) if positions is None else positions
+            q = self.projections.ask(x, at)
+            tokens = next(iter(memory.kept.values())).shape[-2]
+            if memory.positions is not None or x.shape[-2] > tokens:  # else `Visible` says the same without a tensor
+                positions = at
         k, v = self.projections.recall(memory)
         visible = self.visible(
             (*q.shape[:-1], k.shape[-2]),

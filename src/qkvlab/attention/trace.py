@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass, opened up. What stands in padding counts as nothing: k, v and scores are 0 there.
+    """One forward pass, opened up. What stands in padding counts as nothing: k and v are 0 there.
 
     Attributes:
         q: (b, h, t, c).

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention.masks import Causal, causal_shift, padding_mask, require_broadcast, require_mask
+from qkvlab.contracts import Memory
 from qkvlab.errors import BadInput
 
 
@@ -160,6 +161,19 @@ class Visible:
 
     def _at(self, positions: Tensor | None, span: Span, shift: int) -> Tensor:
         return self._places(span) + shift if positions is None else positions[..., span.slice]
+
+
+def standing(queries: int, memory: Memory, causal: Causal) -> Tensor | None:
+    """Return where queries stand of whom nothing else is said: (t,) or (b, t); None is 0, 1, 2, ...
+
+    Under ``"bottom-right"`` each stands at its own key; those before the first key see nothing and stand with it.
+    """
+    kept = next(iter(memory.kept.values()))
+    if causal != "bottom-right" or queries == kept.shape[-2]:
+        return memory.positions if causal == "bottom-right" else None
+    at = torch.arange(queries, device=kept.device) + causal_shift(queries, kept.shape[-2], causal)
+    at = at.clamp(min=0)
+    return at if memory.positions is None else memory.positions[..., at]
 
 
 def without_self(allowed: Tensor | None, rows: Span, keys: Span, device: torch.device) -> Tensor:

@@ -52,8 +52,10 @@ def theta(i: int, channels: int, how: dict[str, float]) -> float:
 
 def turned(x: Array, at: Places, how: dict[str, float]) -> Array:
     """(..., h, t, c) with its tokens at places (t,) or (b, t)."""
-    channels = int(how.get("first", x.shape[-1]))
-    gain = float(how.get("gain", 0.1 * np.log(how["by"]) + 1)) if "yarn" in how else 1.0
+    channels = int(how["first"]) if "first" in how else x.shape[-1]
+    gain = 1.0
+    if "yarn" in how:
+        gain = how["gain"] if "gain" in how else 0.1 * np.log(how["by"]) + 1
     at = at if at.ndim == 1 else at[:, None]
     out = np.array(x)
     for i in range(channels // 2):
