@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qkvlab.attention import core
+from qkvlab.attention.cache import Cache
+from qkvlab.attention.decoding import step
 from qkvlab.attention.masks import Causal, padding_mask
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
@@ -129,6 +131,29 @@ class Attention(nn.Module):
         self._check(x)
         return self.projections.remember(x, positions)
 
+    def new_cache(
+        self, batch: int, max_tokens: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Cache:
+        """Make room for the tokens that `step` will bring; see `Cache`."""
+        return Cache(self, batch, max_tokens, dtype, device)
+
+    def step(self, x: Tensor, cache: Cache) -> Tensor:
+        """Attend from the next tokens to all so far and to each other, causally; keep what later ones need, in place.
+
+        Step by step it computes what `forward` computes with ``causal=True``, without dropout and without gradients.
+
+        Args:
+            x: (b, t, d), one token or many of each sequence.
+            cache: of this layer, from `new_cache`; all its sequences have the same length.
+
+        Returns:
+            (b, t, d).
+
+        Raises:
+            BadInput: tokens or a cache that do not fit, or a cache without room for them.
+        """
+        return step(self, x, cache)
+
     def visible(
         self,
         shape: tuple[int, ...],
@@ -207,9 +232,9 @@ class Attention(nn.Module):
         if x.ndim < 2 or x.shape[-1] != self.dims.d_model:
             raise BadInput(f"x must be (batch, tokens, d_model={self.dims.d_model}); got {tuple(x.shape)}.")
 
-    def join(self, heads: Tensor) -> Tensor:
-        """Make the output (b, t, d) of what the heads brought: (b, h, t, e)."""
-        finished = self.design.finish(self.projections.weights, heads, self.dims)
+    def join(self, heads: Tensor, design: Design | None = None) -> Tensor:
+        """Make the output (b, t, d) of what the heads brought, (b, h, t, e); of another form of the design if given."""
+        finished = (design or self.design).finish(self.projections.weights, heads, self.dims)
         return self.out(finished.swapaxes(-3, -2).flatten(-2))
 
     def _split(self, weights: Tensor, v: Tensor) -> Tensor:

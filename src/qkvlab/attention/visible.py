@@ -42,7 +42,8 @@ class Visible:
         mask: booleans that broadcast to ``shape``, True where attention is allowed.
         segments: which text each query, (b, t), and each key, (b, s), belongs to; only equal numbers see each other.
         window: see `Design.window`; in positions.
-        itself: whether a token may look at itself while it sees another; False needs t = s, the same tokens.
+        itself: whether a token may look at itself while it sees another; False needs keys that hold the queries' own
+            tokens, t = s or ``"bottom-right"``.
         asked: positions of the queries, (t,) or (b, t); None is 0, 1, 2, ... (under ``"bottom-right"`` the last ones).
         kept: positions of the keys, likewise.
 
@@ -137,7 +138,9 @@ class Visible:
         allowed = torch.atleast_2d(parts[0]) if parts else None
         for part in parts[1:]:
             allowed = part if allowed is None else allowed & part
-        return allowed if self.itself else without_self(allowed, rows, keys, self.device)
+        if self.itself:
+            return allowed
+        return without_self(allowed, Span(rows.start + self.shift, rows.stop + self.shift), keys, self.device)
 
     def _parts(self, rows: Span, keys: Span) -> list[Tensor | None]:
         causal = window = padding = mask = segments = None
@@ -181,7 +184,7 @@ def without_self(allowed: Tensor | None, rows: Span, keys: Span, device: torch.d
 
     Args:
         allowed: what else may be seen of these keys; everything when None.
-        rows: places of the queries.
+        rows: places of the queries among the keys.
         keys: places of the keys, all that the queries may see.
         device: of the mask.
     """

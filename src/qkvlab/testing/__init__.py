@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qkvlab.designs import Design
-from qkvlab.testing import attending, costs, learning, projecting, recipe
+from qkvlab.testing import attending, costs, decoding, learning, projecting, recipe
 from qkvlab.testing.sizes import sizes
 
 __all__ = ["CHECKS", "Check", "check_design", "sizes"]
@@ -38,6 +38,10 @@ CHECKS: tuple[Check, ...] = (
     attending.the_future_changes_nothing,
     attending.padding_may_hold_anything,
     attending.seeing_nothing_gives_zero,
+    decoding.steps_equal_all_at_once,
+    decoding.decoding_holds_what_cost_says,
+    decoding.decoded_rows_are_alone,
+    decoding.what_is_forgotten_is_gone,
     learning.gradients_are_right,
     learning.gradients_reach_every_trained_matrix,
     learning.many_at_once_equal_each_alone,
