@@ -2,8 +2,8 @@
 
 b batch    g heads of a kept array    s tokens so far    m room for tokens
 
-Every kept array has a store (b, g, m, c). Where keys and values are kept as they are, cut into heads, the store holds them
-head by head and they are read without `recall`: a query then walks through each head's keys in one piece.
+Every kept array has a store (b, g, m, c). Where keys and values are kept as they are, cut into heads, the store holds
+them head by head and they are read without `recall`: a query then walks through each head's keys in one piece.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     cache.require(layer, x)
     first, count = len(cache), x.shape[1]
     design, weights = cheaper(layer, count, first + count), layer.projections.weights
-    positions = torch.arange(first, first + count, device=x.device)
+    positions = continued(first, count, x.device)
     q, memory = design.project(weights, x, layer.dims, positions)
     cache.add(memory)
     keys = reach(design, first, count)
@@ -43,6 +43,11 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     attend = core.attend_fused if layer.route == "fused" else core.attend
     heads = attend(q, k, v, visible(design, q, positions, keys), scoring)
     return layer.join(heads, design)
+
+
+def continued(first: int, count: int, device: torch.device) -> Tensor:
+    """Return where the new tokens stand, (t,): behind all that came before."""
+    return torch.arange(first, first + count, device=device)
 
 
 def reach(design: Design, first: int, count: int) -> Span:
@@ -64,6 +69,4 @@ def visible(design: Design, q: Tensor, positions: Tensor, keys: Span) -> Visible
     shape = (*q.shape[:-1], len(keys))
     if q.shape[-2] == 1:
         return Visible(shape=shape, device=q.device, asked=positions - keys.start)
-    return Visible(
-        shape=shape, device=q.device, causal="bottom-right", window=design.window, itself=design.sees_itself
-    )
+    return Visible(shape=shape, device=q.device, causal="bottom-right", window=design.window, itself=design.sees_itself)

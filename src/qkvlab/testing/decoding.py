@@ -63,7 +63,7 @@ def what_is_forgotten_is_gone(design: Design) -> None:
     dims = sizes(design)
     x, wrong = tokens(dims, _TOKENS), tokens(dims, _TOKENS, seed=9)
     layer = attention(design, dims, route="fused")
-    whole, cache = layer(x, causal=True), layer.new_cache(BATCH, _TOKENS)
+    whole, cache = layer(x, causal=True), layer.new_cache(BATCH, 3 * _TOKENS)
     _decode(layer, wrong, (_TOKENS,), cache)
     cache.reset()
     first = _decode(layer, x[:, :6], (5, 1), cache)
