@@ -182,6 +182,7 @@ class Attention(nn.Module):
             causal=causal,
             padding=padding,
             mask=mask,
+            served=self.design.served(self.dims),
             window=self.design.window,
             itself=not own or self.design.sees_itself,
             asked=positions[0],

@@ -39,7 +39,9 @@ class Visible:
         device: of the masks.
         causal: see `masks.causal_shift`.
         padding: see `masks.padding_mask`.
-        mask: booleans that broadcast to ``shape``, True where attention is allowed.
+        mask: booleans that broadcast to ``shape``, or to one entry per head that is served, True where attention is
+            allowed.
+        served: see `Design.served`.
         segments: which text each query, (b, t), and each key, (b, s), belongs to; only equal numbers see each other.
         window: see `Design.window`; in positions.
         itself: whether a token may look at itself while it sees another; False needs keys that hold the queries' own
@@ -56,6 +58,7 @@ class Visible:
     causal: Causal = False
     padding: Tensor | None = None
     mask: Tensor | None = None
+    served: tuple[int, ...] | None = None
     segments: tuple[Tensor, Tensor] | None = None
     window: int | None = None
     itself: bool = True
@@ -66,7 +69,8 @@ class Visible:
         if self.padding is not None:
             require_broadcast("padding", padding_mask(self.shape[-1], self.padding).shape, self.shape)
         if self.mask is not None:
-            require_mask(self.mask, self.shape)
+            heads = self.shape[-3] if self.served is None else len(set(self.served))
+            require_mask(self.mask, (*self.shape[:-3], heads, *self.shape[-2:]))
         for name, tokens, at in (("queries", self.shape[-2], self.asked), ("keys", self.shape[-1], self.kept)):
             if at is not None and (at.is_floating_point() or at.ndim not in (1, 2) or at.shape[-1] != tokens):
                 raise BadInput(
@@ -154,6 +158,8 @@ class Visible:
         if self.mask is not None:
             mask = _cut(self.mask, -1, keys) if self.mask.ndim else self.mask
             mask = _cut(mask, -2, rows) if mask.ndim > 1 else mask
+            if self.served is not None and mask.ndim > 2 and mask.shape[-3] > 1:
+                mask = mask[..., list(self.served), :, :]
         if self.segments is not None:
             asked, kept = self.segments
             segments = (asked[:, rows.slice, None] == kept[:, None, keys.slice])[:, None]

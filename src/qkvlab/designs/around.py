@@ -52,6 +52,9 @@ class Around(Design):
     def head_sizes(self, dims: Dims) -> HeadSizes:
         return self.inner.head_sizes(self.sizes(dims))
 
+    def served(self, dims: Dims) -> tuple[int, ...] | None:
+        return self.inner.served(self.sizes(dims))
+
     def kv_heads(self, dims: Dims) -> int:
         return self.inner.kv_heads(self.sizes(dims))
 

@@ -156,6 +156,13 @@ class Design(ABC):
             queries=dims.heads, keys=groups, values=groups, channels=dims.d_head, value_channels=dims.d_value
         )
 
+    def served(self, dims: Dims) -> tuple[int, ...] | None:
+        """Return the head of the layer that each head of q works for; None where each is its own.
+
+        A caller's mask has one entry per head of the layer, and `finish` leaves one of them for W_O.
+        """
+        return None
+
     @abstractmethod
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         """Name every matrix once.

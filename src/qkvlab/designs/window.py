@@ -27,7 +27,7 @@ class Window(Around):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokens < 1:
-            raise BadInput(f"a token sees at least itself, so a window holds 1 token or more; got /window{self.tokens}.")
+            raise BadInput(f"a window holds at least the token itself; got /window{self.tokens}.")
 
     @property
     def name(self) -> str:

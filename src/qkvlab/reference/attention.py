@@ -80,7 +80,7 @@ def trace(
     x, y = definition.tokens(x, at), definition.tokens(y, of)
     q, k, v = definition.queries(x, at), definition.keys(y, of), definition.values(y, of)
     scores = definition.scores(q, k, back)
-    seen = np.broadcast_to(True if allowed is None else allowed, scores.shape)
+    seen = np.broadcast_to(True if allowed is None else definition.masks(allowed), scores.shape)
     mass = definition.shares(scores, definition.visible(seen, back, memory_x is None))
     mixed = definition.finish(np.einsum("...hts,...hse->...hte", mass, serving(v, q.shape[-3])))
     flat = np.moveaxis(mixed, -3, -2)

@@ -60,6 +60,10 @@ class Definition:
         """What scores are divided by."""
         return self.d_head**0.5
 
+    def masks(self, allowed: Mask) -> Mask:
+        """What is said to each head of q by a mask with one entry, or none, per head of the layer."""
+        return allowed
+
     def visible(self, allowed: Mask, back: Places, own: bool) -> Mask:
         """Who sees whom; ``own`` says that the keys are the queries' own tokens."""
         return allowed

@@ -22,7 +22,9 @@ def attends_as_defined(design: Design) -> None:
     """Scores, weights and output equal the definition, computed here query by query from q, k and v."""
     dims = sizes(design)
     layers = {route: attention(design, dims, route=route) for route in ("plain", "fused")}
-    for label, x, y, options, visible in _situations(dims, design.head_sizes(dims).queries):
+    served = design.served(dims)
+    for label, x, y, options, visible in _situations(dims):
+        visible = visible if served is None else visible[:, list(served)]  # what is seen by each head of q
         t, s = visible.shape[-2:]
         shift = s - t if options.get("causal") == "bottom-right" else 0  # the last query stands at the last key
         if design.window is not None:
@@ -56,7 +58,7 @@ def routes_agree(design: Design) -> None:
             {"causal": "top-left"},
             {"padding": lengths},
             {"causal": "bottom-right", "padding": lengths},
-            *({"mask": mask} for mask in every_mask((BATCH, design.head_sizes(dims).queries, TOKENS, MEMORY))),
+            *({"mask": mask} for mask in every_mask((BATCH, dims.heads, TOKENS, MEMORY))),
         ]
         for options in situations:
             trace = plain.trace(x, memory, **options).output
@@ -127,14 +129,14 @@ def every_mask(shape: tuple[int, ...]) -> Iterator[Tensor]:
             yield torch.rand(small, generator=generator) < 0.6
 
 
-def _situations(dims: Dims, heads: int) -> Iterator[tuple[str, Tensor, Tensor | None, dict[str, Any], Tensor]]:
+def _situations(dims: Dims) -> Iterator[tuple[str, Tensor, Tensor | None, dict[str, Any], Tensor]]:
     """Yield label, x, y, options and who sees whom: (b, h, t, s)."""
     x, y = tokens(dims), tokens(dims, MEMORY, seed=3)
     for other in (None, y):
         s = TOKENS if other is None else MEMORY
         kind = "self-attention" if other is None else "cross-attention"
         at, key = torch.arange(TOKENS)[:, None], torch.arange(s)
-        everyone = torch.ones(BATCH, heads, TOKENS, s, dtype=torch.bool)
+        everyone = torch.ones(BATCH, dims.heads, TOKENS, s, dtype=torch.bool)
         real = key < torch.tensor(_LENGTHS)[:, None, None, None]
         shifts = {"top-left": 0, "bottom-right": s - TOKENS}
         yield kind, x, other, {}, everyone
@@ -148,7 +150,7 @@ def _situations(dims: Dims, heads: int) -> Iterator[tuple[str, Tensor, Tensor | 
             options = {"causal": align, "padding": torch.tensor(_LENGTHS)}
             yield f"{kind}, causal {align}", x, other, {"causal": align}, visible
             yield f"{kind}, causal {align} and padding", x, other, options, visible & real
-        mask = list(every_mask((BATCH, heads, TOKENS, s)))[-1]
+        mask = list(every_mask((BATCH, dims.heads, TOKENS, s)))[-1]
         mask[1, :, 3] = False  # a query that sees nothing
         yield f"{kind}, boolean mask", x, other, {"mask": mask}, mask
 
