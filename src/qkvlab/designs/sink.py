@@ -1,7 +1,8 @@
 """``/sink``: every head has a learned logit that takes its share of each softmax and brings nothing.
 
-As in gpt-oss (arXiv 2508.10925). A head that has nothing to find need not look anywhere; plain softmax makes it look, and models then learn to spend the
-rest on their first token (Xiao et al., arXiv 2309.17453). A logit of 0 adds 1 to the denominator.
+As in gpt-oss (arXiv 2508.10925). A head that has nothing to find need not look anywhere; plain softmax makes it look,
+and models then learn to spend the rest on their first token (Xiao et al., arXiv 2309.17453). A logit of 0 adds 1 to
+the denominator.
 """
 
 from __future__ import annotations
