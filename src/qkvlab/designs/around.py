@@ -43,6 +43,10 @@ class Around(Design):
         return self.inner.keys_are_values
 
     @property
+    def turns_as(self) -> str | None:
+        return self.inner.turns_as
+
+    @property
     def out_bias(self) -> bool:
         return self.inner.out_bias
 

@@ -141,6 +141,11 @@ class Design(ABC):
         return None
 
     @property
+    def turns_as(self) -> str | None:
+        """The name with rotary positions of a design that turns channels of its own; None where ``/rope`` will do."""
+        return None
+
+    @property
     def out_bias(self) -> bool:
         """Whether a bias is added behind W_O."""
         return False

@@ -67,7 +67,7 @@ def parts() -> tuple[tuple[str, Callable[..., Design]], ...]:
 
 def catalogue() -> dict[str, Design]:
     """Return the designs that a study can name without parameters: fifteen ways and the controls."""
-    return {name: design for name, design in examples().items() if "/" not in name}
+    return {name: design for name, design in examples().items() if name.isalpha()}
 
 
 def parse(name: str) -> Design:

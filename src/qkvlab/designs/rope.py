@@ -19,6 +19,10 @@ from qkvlab.errors import BadInput, Refusal
 
 
 def _once(inside: Design, name: str) -> None:
+    if inside.turns_as is not None:
+        raise Refusal(
+            f"{name} turns whole keys, which are made of a latent: write {inside.turns_as} and other parts behind."
+        )
     while isinstance(inside, Around):
         if isinstance(inside, Rope | RopeKV):
             raise BadInput(f"a design turns by positions once; got {name}.")

@@ -79,6 +79,16 @@ class Rotation:
             en.append(self.scaling.words.en)
         return Words(f"（{'、'.join(zh)}）" if zh else "", f" ({', '.join(en)})" if en else "")
 
+    @property
+    def amplitude(self) -> float:
+        """What turned channels are multiplied by."""
+        return 1.0 if self.scaling is None else self.scaling.amplitude
+
+    @property
+    def level(self) -> Rotation:
+        """The same angles, at amplitude 1."""
+        return self if self.scaling is None else dataclasses.replace(self, scaling=self.scaling.level)
+
     def fit(self, channels: int) -> None:
         """Refuse heads that cannot be turned so.
 
@@ -101,8 +111,7 @@ class Rotation:
         channels = self.first or heads.shape[-1]
         f = functions(heads)
         angles = finely(places(heads, positions)) * self._speeds(channels, heads)
-        gain = 1.0 if self.scaling is None else self.scaling.amplitude
-        cos, sin = (at_least_single(gain * table, heads) for table in (f.cos(angles), f.sin(angles)))
+        cos, sin = (at_least_single(self.amplitude * table, heads) for table in (f.cos(angles), f.sin(angles)))
         turning, still = heads[..., :channels], heads[..., channels:]
         if self.pairing == "halves":
             a, b = turning[..., : channels // 2], turning[..., channels // 2 :]

@@ -54,6 +54,11 @@ class Scaling(ABC):
         return 1.0
 
     @property
+    def level(self) -> Scaling:
+        """The same speeds, at amplitude 1."""
+        return self
+
+    @property
     def name(self) -> str:
         """The label and the fields that are not at their defaults, such as ``ntk-by4``."""
         fields = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
@@ -172,6 +177,10 @@ class Yarn(Scaling):
     @property
     def amplitude(self) -> float:
         return 0.1 * math.log(self.by) + 1 if self.gain is None else self.gain
+
+    @property
+    def level(self) -> Yarn:
+        return dataclasses.replace(self, gain=1.0)
 
     def speeds(self, pair: Array, base: float, channels: int) -> Array:
         def number(turns: float) -> float:  # of the pair that makes so many turns in `of` tokens
