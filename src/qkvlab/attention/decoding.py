@@ -29,11 +29,11 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         raise BadInput(f"step needs a cache from new_cache of this layer; got {type(cache).__name__}.")
     cache.require(layer, x)
     first, count = len(cache), x.shape[1]
-    design, weights = cheaper(layer, count, first + count), layer.projections.weights
+    keys = reach(layer.design, first, count)
+    design, weights = cheaper(layer, count, len(keys)), layer.projections.weights
     positions = continued(first, count, x.device)
     q, memory = design.project(weights, x, layer.dims, positions)
     cache.add(memory)
-    keys = reach(design, first, count)
     k, v = cache.recall(layer, design, keys)
     scoring = Scoring(
         root=design.root(layer.dims),

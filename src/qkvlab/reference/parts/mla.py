@@ -5,6 +5,8 @@ The paper's matrices by its own letters: d down, u up, r turned.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from qkvlab.reference.definition import Array, Definition, Kind, Places, cut
@@ -23,7 +25,7 @@ def latent_attention(
     how = understood(f"-interleaved{options or ''}")
     growth = 1.0
     if "yarn" in how:  # scores grow as a whole, the turned channels do not
-        growth = float(how.get("gain", 0.1 * np.log(how["by"]) + 1)) ** 2
+        growth = (how["gain"] if "gain" in how else 0.1 * math.log(how["by"]) + 1) ** 2
         how["gain"] = 1.0
 
     class Latent(Definition):
