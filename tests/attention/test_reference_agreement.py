@@ -29,6 +29,8 @@ def twin(layer, x, y=None, allowed=None, positions=(None, None)):
     """The same in NumPy, in the precision of the layer."""
     weights = {name: w.detach().numpy() for name, w in layer.projections.weights.items()}
     weights["out"] = layer.out.weight.detach().numpy().T
+    if layer.out.bias is not None:
+        weights["out_bias"] = layer.out.bias.detach().numpy()
     return reference.trace(
         layer.design.name,
         weights,

@@ -77,6 +77,9 @@ class Around(Design):
     def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
         return self.inner.project(weights, x, self.sizes(dims), positions)
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return self.inner.products(self.sizes(dims))
+
     def root(self, dims: Dims) -> float:
         return self.inner.root(self.sizes(dims))
 

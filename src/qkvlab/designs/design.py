@@ -55,6 +55,17 @@ def split_heads(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-3, -2)
 
 
+def times(x: Array, weights: Weights, name: str) -> Array:
+    """x W for the matrix of this name: (..., t, d) -> (..., t, columns).
+
+    Where the weights hold ``name_down``, x passes through it first (a matrix of low rank); where they hold
+    ``name_bias``, it is added. Parts that bring them need no other word.
+    """
+    x = x @ weights[f"{name}_down"] if f"{name}_down" in weights else x
+    x = x @ weights[name]
+    return x + weights[f"{name}_bias"] if f"{name}_bias" in weights else x
+
+
 def join_heads(x: Array) -> Array:
     """(..., heads, t, c) -> (..., t, heads * c), which `split_heads` undoes."""
     x = x.swapaxes(-3, -2)
@@ -195,6 +206,10 @@ class Design(ABC):
     def absorbed(self) -> Design | None:
         """Return an equal design that decodes with less work from the same weights and memory, if there is one."""
         return None
+
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        """Return the matrices through which x passes by `times`; parts may add a bias to them or split them."""
+        return ()
 
     def root(self, dims: Dims) -> float:
         """Return what q k^T is divided by."""

@@ -37,6 +37,9 @@ class Frozen(Design):
         found = _WAY.matrices(dims)
         return {name: replace(m, trained=name == "v") for name, m in found.items()}
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return _WAY.products(dims)
+
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return _WAY.ask(weights, x, dims, positions)
 

@@ -48,6 +48,9 @@ class Signed(Design):
         pairs = q.reshape(*q.shape[:-1], q.shape[-1] // 2, 2)
         return (pairs * pairs.new_tensor([1.0, -1.0])).reshape(q.shape)
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return _WAY.products(dims)
+
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return self._signs(_WAY.ask(weights, x, dims, positions))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qkvlab.contracts import Array, Dims, Memory, Words
-from qkvlab.designs.design import Design, Matrix, Weights, split_heads
+from qkvlab.designs.design import Design, Matrix, Weights, split_heads, times
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Uniform(Design):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         return {"v": Matrix(dims.d_model, dims.heads * dims.d_value)}
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return ("v",)
+
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return x.new_zeros((*x.shape[:-2], dims.heads, x.shape[-2], dims.d_head))
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
-        return Memory({"v": x @ weights["v"]}, positions)
+        return Memory({"v": times(x, weights, "v")}, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         v = split_heads(memory.kept["v"], dims.heads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qkvlab.contracts import Array, Dims, Memory, Words
-from qkvlab.designs.design import Design, Matrix, Weights, split_heads
+from qkvlab.designs.design import Design, Matrix, Weights, split_heads, times
 from qkvlab.errors import BadInput, Refusal
 
 PATTERNS = (
@@ -94,8 +94,11 @@ class Way(Design):
                 f"must equal d_model; got {heads} x {channels} = {heads * channels}, d_model={dims.d_model}."
             )
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return tuple(letter.lower() for letter in dict.fromkeys(self.pattern) if letter != "X")
+
     def _flat(self, letter: str, weights: Weights, x: Array) -> Array:
-        return x if letter == "X" else x @ weights[letter.lower()]
+        return x if letter == "X" else times(x, weights, letter.lower())
 
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         return split_heads(self._flat(self.pattern[0], weights, x), dims.heads)
