@@ -265,7 +265,7 @@ def test_what_cannot_be_meant_is_refused(name, says):
 
 
 def test_odd_heads_have_no_halves():
-    with pytest.raises(Refusal, match="two halves; got an odd d_head=5"):
+    with pytest.raises(Refusal, match="two halves; got heads of an odd number of channels, 5, at d_head=5"):
         Attention("QKV/diff", d_model=10, heads=2)
 
 

@@ -47,6 +47,9 @@ class Absorbed(Design):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         return self.whole.matrices(dims)
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        return self.whole.products(dims)
+
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         still, turned = self.whole.asked(weights, x, dims, positions)
         q = still @ split_heads(weights["uk"], dims.heads).swapaxes(-2, -1)  # (h, d_head, latent) on its right

@@ -75,7 +75,10 @@ class Diff(Around):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         of = super().head_sizes(dims)
         if of.channels % 2:
-            raise Refusal(f"/diff cuts each query and key in two halves; got an odd d_head={of.channels}.")
+            raise Refusal(
+                f"/diff cuts each query and key in two halves; got heads of an odd number of channels, {of.channels}, "
+                f"at d_head={dims.d_head}."
+            )
         if of.keys != of.values:
             raise Refusal(
                 f"/diff needs a value head for each key head; {self.inner.name} has {of.keys} of keys and "

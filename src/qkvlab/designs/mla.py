@@ -17,7 +17,17 @@ from dataclasses import dataclass, replace
 
 from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
 from qkvlab.designs.absorbed import Absorbed
-from qkvlab.designs.design import Design, Matrix, Weights, at_least_single, cast, functions, join_heads, split_heads
+from qkvlab.designs.design import (
+    Design,
+    Matrix,
+    Weights,
+    at_least_single,
+    cast,
+    functions,
+    join_heads,
+    split_heads,
+    times,
+)
 from qkvlab.designs.rotation import Rotation, read
 from qkvlab.errors import BadInput, Refusal
 
@@ -120,23 +130,27 @@ class MLA(Design):
             found |= {"qr": Matrix(asked, heads * turned), "kr": Matrix(dims.d_model, turned)}
         return found
 
+    def products(self, dims: Dims) -> tuple[str, ...]:
+        asked = ("q", "qr") if self.query_latent is None else ("dq",)
+        return tuple(name for name in (*asked, "dkv", "kr") if name in self.matrices(dims))
+
     def asked(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Array | None]:
         """Make the two parts of q, what stays (..., h, t, d_head) and what turns (..., h, t, turned)."""
         if self.query_latent is not None:
-            x = _normed(x @ weights["dq"], weights["dq_gain"])
-        still = split_heads(x @ weights["q"], dims.heads)
+            x = _normed(times(x, weights, "dq"), weights["dq_gain"])
+        still = split_heads(times(x, weights, "q"), dims.heads)
         if self.rotation is None:
             return still, None
-        return still, self.rotation.level.turn(split_heads(x @ weights["qr"], dims.heads), positions)
+        return still, self.rotation.level.turn(split_heads(times(x, weights, "qr"), dims.heads), positions)
 
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         still, turned = self.asked(weights, x, dims, positions)
         return still if turned is None else functions(x).concat([still, turned], -1)
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
-        kept = _normed(x @ weights["dkv"], weights["dkv_gain"])
+        kept = _normed(times(x, weights, "dkv"), weights["dkv_gain"])
         if self.rotation is not None:
-            turned = self.rotation.level.turn(split_heads(x @ weights["kr"], 1), positions)
+            turned = self.rotation.level.turn(split_heads(times(x, weights, "kr"), 1), positions)
             kept = functions(x).concat([kept, join_heads(turned)], -1)
         return Memory({"latent": kept}, positions)
 

@@ -36,21 +36,23 @@ def latent_attention(
             return (self.d_head + self.width()) ** 0.5 / growth
 
         def queries(self, x: Array, at: Places) -> Array:
-            source = rms_normed(self.times(x, "dq"), self.weights["dq_gain"]) if asked else x
-            content = cut(self.times(source, "q"), self.heads)
-            if not rope:
-                return content
-            return np.concatenate([content, self.turn(cut(self.times(source, "qr"), self.heads), at)], axis=-1)
+            if asked:
+                source = rms_normed(self.times(x, "dq"), self.weights["dq_gain"])
+                made = [source @ self.weights[name] for name in (("q", "qr") if rope else ("q",))]
+            else:
+                made = [self.times(x, name) for name in (("q", "qr") if rope else ("q",))]
+            parts = [cut(part, self.heads) for part in made]
+            return np.concatenate([parts[0], *(self.turn(part, at) for part in parts[1:])], axis=-1)
 
         def keys(self, y: Array, at: Places) -> Array:
-            content = cut(self.times(self.latent(y), "uk"), self.heads)
+            content = cut(self.latent(y) @ self.weights["uk"], self.heads)
             if not rope:
                 return content
             shared = self.turn(cut(self.times(y, "kr"), 1), at)
             return np.concatenate([content, np.repeat(shared, self.heads, axis=-3)], axis=-1)
 
         def values(self, y: Array, at: Places) -> Array:
-            return cut(self.times(self.latent(y), "uv"), self.heads)
+            return cut(self.latent(y) @ self.weights["uv"], self.heads)
 
         def latent(self, y: Array) -> Array:
             return rms_normed(self.times(y, "dkv"), self.weights["dkv_gain"])
