@@ -193,6 +193,13 @@ def test_without_causality_ahead_counts_as_behind(x):
     near(scores[0, :, 2], -torch.tensor(SLOPES[2], dtype=torch.float64)[:, None] * torch.tensor([2, 1, 0, 1, 2]))
 
 
+@pytest.mark.parametrize("way", ["QKV", "QKV/kv1"])
+def test_both_halves_of_a_difference_fall_as_their_head_does(way, x):
+    before, after = layer(f"{way}/alibi/diff"), layer(f"{way}/diff/alibi")
+    after.load_state_dict(before.state_dict())
+    near(after(x, causal=True), before(x, causal=True))
+
+
 def test_alibi_knows_only_distances(x):
     attn, at = layer("QKV/alibi"), torch.tensor([0, 4, 5, 9, 30])
     assert torch.equal(attn.trace(x, positions=at).scores, attn.trace(x, positions=at + 10**6).scores)

@@ -41,9 +41,12 @@ class Alibi(Around):
         return Words(f"{inner.zh}，越远分数越低（ALiBi）", f"{inner.en}; scores fall with distance (ALiBi)")
 
     def bends(self, weights: Weights, dims: Dims) -> tuple[Bend, ...]:
+        served, heads = self.served(dims), self.sizes(dims).heads
+
         def fall(scores: Array, back: Array) -> Array:
             # distances beyond 256 are no whole numbers of bfloat16
-            each = at_least_single(slopes(scores.shape[-3], scores), scores)
+            each = at_least_single(slopes(heads, scores), scores)
+            each = each[list(served)] if served else each
             return cast(scores - each[:, None, None] * abs(back), scores.dtype)
 
         return (*super().bends(weights, dims), fall)
