@@ -11,6 +11,7 @@ from qkvlab.contracts import Dims
 from qkvlab.designs import Way, examples
 from qkvlab.errors import Refusal
 from qkvlab.testing import sizes
+from qkvlab.testing.sizes import redrawn
 
 FIELDS = ("q", "k", "v", "scores", "weights", "output")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -21,6 +22,7 @@ def layers(design, dims, dtype):
     torch.manual_seed(0)
     sizes_of = {"d_model": dims.d_model, "heads": dims.heads, "d_head": dims.d_head, "d_value": dims.d_value}
     fused, plain = (Attention(design, **sizes_of, route=route).to(dtype) for route in ("fused", "plain"))
+    redrawn(fused.projections)
     plain.load_state_dict(fused.state_dict())
     return fused, plain
 

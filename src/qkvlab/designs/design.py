@@ -104,6 +104,12 @@ def at_least_single(x: Array, like: Array) -> Array:
     return cast(x, f.promote_types(like.dtype, f.float32))
 
 
+def rms_normed(x: Array, epsilon: float) -> Array:
+    """Divide x by the root mean square of its last axis, measured in float32 at least (arXiv 1910.07467), no gain."""
+    exact = at_least_single(x, x)
+    return cast(exact / functions(x).sqrt((exact * exact).mean(-1)[..., None] + epsilon), x.dtype)
+
+
 def places(heads: Array, positions: Array | None) -> Array:
     """Where tokens stand, ready to be multiplied with heads (..., h, t, c): (t, 1) or (b, 1, t, 1)."""
     if positions is None:

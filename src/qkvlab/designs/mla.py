@@ -21,10 +21,9 @@ from qkvlab.designs.design import (
     Design,
     Matrix,
     Weights,
-    at_least_single,
-    cast,
     functions,
     join_heads,
+    rms_normed,
     split_heads,
     times,
 )
@@ -137,7 +136,7 @@ class MLA(Design):
     def asked(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Array | None]:
         """Make the two parts of q, what stays (..., h, t, d_head) and what turns (..., h, t, turned)."""
         if self.query_latent is not None:
-            x = _normed(times(x, weights, "dq"), weights["dq_gain"])
+            x = rms_normed(times(x, weights, "dq"), EPSILON) * weights["dq_gain"]
         still = split_heads(times(x, weights, "q"), dims.heads)
         if self.rotation is None:
             return still, None
@@ -148,7 +147,7 @@ class MLA(Design):
         return still if turned is None else functions(x).concat([still, turned], -1)
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
-        kept = _normed(times(x, weights, "dkv"), weights["dkv_gain"])
+        kept = rms_normed(times(x, weights, "dkv"), EPSILON) * weights["dkv_gain"]
         if self.rotation is not None:
             turned = self.rotation.level.turn(split_heads(times(x, weights, "kr"), 1), positions)
             kept = functions(x).concat([kept, join_heads(turned)], -1)
@@ -173,12 +172,6 @@ class MLA(Design):
 
 def _gain(width: int) -> Matrix:
     return Matrix(1, width, start=1.0, multiplies=False)
-
-
-def _normed(x: Array, gain: Array) -> Array:
-    wide = at_least_single(x, x)
-    mean = (wide * wide).mean(-1)[..., None]
-    return cast(wide / functions(x).sqrt(mean + EPSILON), x.dtype) * gain
 
 
 def _make(latent: str | None, asked: str | None, rope: str | None, turned: str | None, options: str | None) -> MLA:

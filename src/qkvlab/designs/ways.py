@@ -153,4 +153,10 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+NAMES = {
+    "mqa": "QKV/kv1",  # Shazeer, arXiv 1911.02150
+    "gqa": "QKV/kv8",  # Ainslie et al., arXiv 2305.13245, settle on eight; /kvN chooses another number
+    "identity-query": "XKV",  # Karbevski & Mijoski, arXiv 2510.23912
+    "symmetric": "QQV",  # Courtois et al., ACL Findings 2024
+}
 EXAMPLES = (*(Way(pattern) for pattern in PATTERNS), Way("QKV", 1), Way("QKV", 2), Way("QKK", 2))
