@@ -9,7 +9,6 @@ from transformers import (
     GPTNeoXConfig,
     GptOssConfig,
     LlamaConfig,
-    RoFormerConfig,
 )
 from transformers.models.bloom import modeling_bloom as bloom
 from transformers.models.cohere import modeling_cohere as cohere
@@ -28,7 +27,7 @@ from qkvlab.contracts import Dims
 from qkvlab.designs import parse
 from qkvlab.designs.rotation import read
 
-HEADS, HEAD, MODEL = 2, 64, 128
+HEADS, HEAD = 2, 64
 AT = {
     "near": torch.arange(12)[None],
     "far": torch.tensor([[0, 40, 90, 150, 333, 512, 600, 777, 999, 1024, 1500, 2047]]),
@@ -78,7 +77,7 @@ SCALINGS = {
     "-llama3-by32-of8192": LLAMA3 | {"rope_theta": 1e4, "factor": 32.0, "original_max_position_embeddings": 8192},
     "-yarn-by4-of512": YARN | {"rope_theta": 1e4},
     "-yarn-by4-of512-gain1": YARN | {"rope_theta": 1e4, "attention_factor": 1.0},
-    "-yarn-by4-of512-gain1": YARN | {"rope_theta": 1e4, "mscale": 0.7, "mscale_all_dim": 0.7},  # DeepSeek's
+    "-yarn-by4-of512-gain1.0": YARN | {"rope_theta": 1e4, "mscale": 0.7, "mscale_all_dim": 0.7},  # DeepSeek's
     "-base150000-yarn-by4-of512-fast16-slow2": YARN | {"rope_theta": 1.5e5, "beta_fast": 16.0, "beta_slow": 2.0},
     "-base150000-yarn-by4-of512-exact1": YARN | {"rope_theta": 1.5e5, "truncate": False},  # gpt-oss
 }
@@ -172,8 +171,7 @@ def test_gpt_oss_exact_ramp(q, k):
     near(read(options).turn(q, AT["far"]), theirs[0])
 
 
-def test_a_whole_llama_layer_with_rounding_of_bfloat16():
-    """In bfloat16 ours is nearer to the exact rotation than tables that are rounded to it."""
+def test_bfloat16_is_nearer_to_the_exact_rotation_than_with_rounded_tables():
     q, at = draw(2, HEADS, 12, HEAD).bfloat16(), AT["far"]
     exact = read("").turn(q.double(), at)
     table = llama.LlamaRotaryEmbedding(config_of(LlamaConfig, 2048, **SCALINGS[""]))
@@ -230,4 +228,3 @@ def test_sinusoids_of_marian_in_the_order_of_the_paper():
     theirs = table.create_weight() if hasattr(table, "create_weight") else table.weight
     ours = parse("QKV/sin").place({}, torch.zeros(1, 100, 32), Dims.of(32, 1), None)
     near(torch.cat([ours[:, ::2], ours[:, 1::2]], -1), theirs, 1e-5)
-    assert RoFormerConfig().max_position_embeddings  # the same table serves RoFormer, as angles
