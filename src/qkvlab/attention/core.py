@@ -82,19 +82,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
     """The fast route, (..., h, t, e): `scaled_dot_product_attention`, or blocks of rows where it cannot do it all.
 
-    No tensor of queries x keys is kept, neither forward nor for the gradient, unless the caller brought it as a mask.
+    No tensor of queries x keys is made beside the caller's own mask, neither forward nor for the gradient. Only inside
+    `torch.func.grad`, which allows no recomputation, the blocks of rows are kept.
     """
-    if scoring.fusible and visible.only_causal:
+    fusible = _fusible(q, scoring)
+    if fusible and visible.only_causal:
         return _fused(q, _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3]), None, scoring, causal=True)
-    if q.shape[-2] <= ROWS or (scoring.fusible and visible.rows_are_alike):
+    if q.shape[-2] <= ROWS or (fusible and visible.rows_are_alike):
         return _block(q, k, v, visible, scoring, visible.all_rows, visible.all_keys)
-    learning = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
     found = []
     for start in range(0, q.shape[-2], ROWS):
         rows = Span(start, min(start + ROWS, q.shape[-2]))
         keys = visible.reach(rows)
         parts = q[..., rows.slice, :], k[..., keys.slice, :], v[..., keys.slice, :]
-        if learning and not scoring.fusible:  # scores of a block are made again for its gradient
+        if _recomputes():  # the scores of a block, or its mask, are made again for its gradient
             found.append(checkpoint(_block, *parts, visible, scoring, rows, keys, use_reentrant=False))
         else:
             found.append(_block(*parts, visible, scoring, rows, keys))
@@ -102,32 +103,52 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
 
 
 def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, rows: Span, keys: Span) -> Tensor:
-    if not scoring.fusible:
+    if not _fusible(q, scoring):
         return mix(F.dropout(shares(q, k, visible, scoring, rows, keys)[1], scoring.dropout), v)
     allowed = visible.of(rows, keys)
     heads, groups = q.shape[-3], k.shape[-3]
-    if groups != v.shape[-3]:
+    heads_differ = allowed is not None and allowed.ndim > 2 and allowed.shape[-3] > 1
+    if groups != v.shape[-3] or (heads_differ and visible.rows_are_alike):
         k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
-    if allowed is not None and groups != heads:
-        allowed = _as_rows(allowed.expand(*q.shape[:-1], k.shape[-2]), groups)
-    out = _as_heads(_fused(_as_rows(q, groups), k, v, allowed, scoring), heads)
-    if allowed is None or visible.all_see:
-        return out
-    nobody = ~allowed.any(-1, keepdim=True)
-    return torch.where(nobody if groups == heads else _as_heads(nobody, heads), out.new_zeros(()), out)
+    if allowed is not None and groups != heads and heads_differ:
+        allowed = _as_rows(allowed.expand(*allowed.shape[:-2], len(rows), len(keys)), groups)
+    elif allowed is not None and groups != heads and allowed.shape[-2] > 1:
+        allowed = torch.cat([allowed] * (heads // groups), -2)
+    out = _fused(_as_rows(q, groups), k, v, allowed, scoring)
+    if allowed is not None and not visible.all_see:
+        out = torch.where(allowed.any(-1, keepdim=True), out, out.new_zeros(()))
+    return _as_heads(out, heads)
 
 
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scoring: Scoring, *, causal: bool = False
 ) -> Tensor:
+    # the kernels that keep no queries x keys want four axes, channels that lie side by side, and equal widths
+    if q.ndim == 3:
+        return _fused(q[None], k[None], v[None], allowed, scoring, causal=causal)[0]
+    if allowed is not None and allowed.ndim == 3:
+        allowed = allowed[None]
     c, e = q.shape[-1], v.shape[-1]
-    if c != e:  # the kernels that keep no queries x keys want equal widths; channels of 0 change nothing
+    if c != e:  # channels of 0 change nothing
         q, k, v = (F.pad(part, (0, max(c, e) - part.shape[-1])) for part in (q, k, v))
     # divided here for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
+    q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q / scoring.root, k, v))
     out = F.scaled_dot_product_attention(
-        q / scoring.root, k, v, attn_mask=allowed, dropout_p=scoring.dropout, is_causal=causal, scale=1.0
+        q, k, v, attn_mask=allowed, dropout_p=scoring.dropout, is_causal=causal, scale=1.0
     )
     return out if c == e else out[..., :e]
+
+
+def _fusible(q: Tensor, scoring: Scoring) -> bool:
+    # what the kernels cannot do, `scaled_dot_product_attention` does with all scores at once
+    if scoring.dropout and q.device.type == "cpu":
+        return False
+    return scoring.fusible and not (q.device.type == "cuda" and q.dtype == torch.float64)
+
+
+def _recomputes() -> bool:
+    inside_func = torch._C._are_functorch_transforms_active()  # no public name; their grad refuses recomputation
+    return torch.is_grad_enabled() and not inside_func and not torch.compiler.is_exporting()
 
 
 def _as_rows(x: Tensor, groups: int) -> Tensor:

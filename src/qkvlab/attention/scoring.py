@@ -28,4 +28,4 @@ class Scoring:
     @property
     def fusible(self) -> bool:
         """Whether `scaled_dot_product_attention` can do all of it."""
-        return not self.bends and self.sinks is None
+        return len(self.bends) == 0 and self.sinks is None

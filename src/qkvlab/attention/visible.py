@@ -72,7 +72,11 @@ class Visible:
             heads = self.shape[-3] if self.served is None else len(set(self.served))
             require_mask(self.mask, (*self.shape[:-3], heads, *self.shape[-2:]))
         for name, tokens, at in (("queries", self.shape[-2], self.asked), ("keys", self.shape[-1], self.kept)):
-            if at is not None and (at.is_floating_point() or at.ndim not in (1, 2) or at.shape[-1] != tokens):
+            if at is None:
+                continue
+            whole = not (at.is_floating_point() or at.is_complex() or at.dtype == torch.bool)
+            fits = at.ndim in (1, 2) and at.shape[-1] == tokens
+            if not whole or not fits or (at.ndim == 2 and at.shape[0] not in (1, *self.shape[:-3])):
                 raise BadInput(
                     f"positions of {tokens} {name} must be whole numbers ({tokens},) or (batch, {tokens}); "
                     f"got {at.dtype} {tuple(at.shape)}."
@@ -109,9 +113,10 @@ class Visible:
 
     @property
     def rows_are_alike(self) -> bool:
-        """Whether no mask of queries x keys has to be made: nothing but padding and the caller's own mask."""
+        """Whether all queries of a head see the same keys, so that no mask of queries x keys has to be made."""
         causal = self.causal is not False and self.shift < self.shape[-1] - 1
-        return self._bare and not causal
+        one_row = self.mask is None or self.mask.ndim < 2 or self.mask.shape[-2] == 1
+        return self._bare and not causal and one_row
 
     @property
     def _bare(self) -> bool:
@@ -125,8 +130,8 @@ class Visible:
         if self.window is not None and self.asked is None and self.kept is None:
             start = max(start, rows.start + self.shift - self.window + 1)
             stop = min(stop, rows.stop + self.shift + self.window - 1)
-        stop = max(stop, 1)
-        return Span(min(start, stop - 1), stop)
+        stop = min(max(stop, 1), self.shape[-1])
+        return Span(max(min(start, stop - 1), 0), stop)
 
     def back(self, rows: Span, keys: Span) -> Tensor:
         """Distance from each query back to each key: whole numbers (t, s) or (b, 1, t, s), negative ahead."""
