@@ -120,18 +120,18 @@ class Diff(Around):
         return None if sinks is None else sinks[self._copied(dims)]
 
     def finish(self, weights: Weights, heads: Array, dims: Dims, like: Array | None = None) -> Array:
-        groups = super().head_sizes(dims).keys
-        factor = self._factor(weights, heads)
-        first, second = _apart(heads, groups)
-        found = first - factor * second
-        measured = found
-        if like is not None:
-            first, second = _apart(like, groups)
-            measured = first - factor * second
-        square = at_least_single(measured, heads)
-        norm = functions(heads).sqrt((square * square).mean(-1)[..., None] + TINY)
+        groups, factor = super().head_sizes(dims).keys, self._factor(weights, heads)
         gain = (1 - self.lambda_init) * weights["gain"][0]
-        return super().finish(weights, cast(found / norm, heads.dtype) * gain, dims)
+
+        def less(x: Array) -> Array:
+            first, second = _apart(x, groups)
+            return first - factor * second
+
+        found, whole = less(heads), None if like is None else less(like)
+        square = at_least_single(found if whole is None else whole, heads)
+        norm = functions(heads).sqrt((square * square).mean(-1)[..., None] + TINY)
+        done, whole = (None if x is None else cast(x / norm, heads.dtype) * gain for x in (found, whole))
+        return super().finish(weights, done, dims, whole)
 
     def _factor(self, weights: Weights, like: Array) -> Array:
         f = functions(like)
