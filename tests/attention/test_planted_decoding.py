@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qkvlab.attention import decoding
+from qkvlab.attention import decoding, prepared
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.visible import Span
 from qkvlab.contracts import Memory
-from qkvlab.designs import parse
+from qkvlab.designs import parse, ways
 from qkvlab.designs.around import Around
 from qkvlab.testing import CHECKS
 
@@ -18,7 +18,8 @@ STEPS, BYTES = "steps_equal_all_at_once", "decoding_holds_what_cost_says"
 ALONE, GONE = "decoded_rows_are_alone", "what_is_forgotten_is_gone"
 
 # the originals, before anything is planted
-continued_of, reach_of, visible_of = decoding.continued, decoding.reach, decoding.visible
+times_of, prepared_of = ways.times, prepared.Prepared.__init__
+continued_of, reach_of, visible_of = prepared.continued, decoding.reach, decoding.visible
 add_of, recall_of, init_of = Cache.add, Cache.recall, Cache.__init__
 
 
@@ -81,12 +82,26 @@ def design_of(name):
     return design
 
 
-def position_off_by_one(first, count, device):
-    return continued_of(first, count, device) + (first > 0)
+def position_off_by_one(first, x):
+    return continued_of(first, x) + (first > 0)
 
 
-def positions_begin_anew(first, count, device):
-    return continued_of(0, count, device)
+def positions_begin_anew(first, x):
+    return continued_of(0, x)
+
+
+def changed_tokens_take_old_products(x, weights, name):
+    return times_of(weights.get("made:x", x), weights, name)
+
+
+def root_left_out(self, layer, design):
+    prepared_of(self, layer, design)
+    self.scoring = replace(self.scoring, root=1.0)
+
+
+def root_divided_twice(self, layer, design):
+    prepared_of(self, layer, design)
+    self.scoring = replace(self.scoring, root=design.root(layer.dims))
 
 
 def window_one_too_short(design, first, count):
@@ -108,25 +123,25 @@ def the_lonely_see_nothing_new(design, first, count):
     return Span(keys.start, max(keys.start + 1, first))
 
 
-def chunk_is_not_causal(design, q, positions, keys):
-    return replace(visible_of(design, q, positions, keys), causal=False)
+def chunk_is_not_causal(design, q, first, keys):
+    return replace(visible_of(design, q, first, keys), causal=False)
 
 
-def chunk_forgets_the_shift(design, q, positions, keys):
-    seen = visible_of(design, q, positions, keys)
+def chunk_forgets_the_shift(design, q, first, keys):
+    seen = visible_of(design, q, first, keys)
     return replace(seen, causal=seen.causal and "top-left")
 
 
-def chunk_forgets_the_window(design, q, positions, keys):
-    return replace(visible_of(design, q, positions, keys), window=None)
+def chunk_forgets_the_window(design, q, first, keys):
+    return replace(visible_of(design, q, first, keys), window=None)
 
 
-def chunk_forgets_noself(design, q, positions, keys):
-    return replace(visible_of(design, q, positions, keys), itself=True)
+def chunk_forgets_noself(design, q, first, keys):
+    return replace(visible_of(design, q, first, keys), itself=True)
 
 
-def distance_counts_from_the_front(design, q, positions, keys):
-    return replace(visible_of(design, q, positions, keys), asked=None)
+def distance_counts_from_the_front(design, q, first, keys):
+    return replace(visible_of(design, q, first, keys), asked=None)
 
 
 def the_last_token_is_overwritten(self, memory):
@@ -179,8 +194,11 @@ def nothing_is_forgotten(self, tokens=0):
 
 BUGS = [
     (STEPS, "QKV+later+near", {(Cache, "recall"): recalled_tokens_stand_at_the_front}),
-    (STEPS, "QKV/rope", {(decoding, "continued"): position_off_by_one}),
-    (STEPS, "QKV/rope", {(decoding, "continued"): positions_begin_anew}),
+    (STEPS, "QKV/rope", {(prepared, "continued"): position_off_by_one}),
+    (STEPS, "QKV/rope", {(prepared, "continued"): positions_begin_anew}),
+    (STEPS, "QKV/sin", {(ways, "times"): changed_tokens_take_old_products}),
+    (STEPS, "QKV/rope", {(prepared.Prepared, "__init__"): root_left_out}),
+    (STEPS, "QKV", {(prepared.Prepared, "__init__"): root_divided_twice}),
     (STEPS, "QKV+falling", {(decoding, "visible"): distance_counts_from_the_front}),
     (STEPS, "QKV+near", {(decoding, "reach"): window_one_too_short}),
     (STEPS, "QKV+near", {(decoding, "reach"): window_reads_from_the_front}),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from qkvlab.attention.prepared import Prepared
 from qkvlab.attention.visible import Span
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 class Cache:
     """Preallocated memory of one layer for a batch of sequences of equal length; `Attention.new_cache` makes it.
+
+    Beside the memory stand, from the second step on, the layer's matrices side by side (`Prepared`).
 
     Args:
         layer: the layer whose tokens it will hold.
@@ -58,6 +61,8 @@ class Cache:
         self.batch, self.max_tokens = batch, max_tokens
         self._layer = weakref.ref(layer)
         self._length = 0
+        self.absorbed = layer.design.absorbed()
+        self._prepared: Prepared | None = None
         like = layer.out.weight
         with torch.no_grad():
             memory = layer.remember(like.new_zeros(2, 2, self.dims.d_model))
@@ -108,11 +113,12 @@ class Cache:
         Raises:
             BadInput: what came and what was expected.
         """
-        if (self.design, self.dims) != (layer.design, layer.dims):
-            raise BadInput(
-                f"this cache was made for {self.design} at {self.dims}; the layer is {layer.design} at {layer.dims}."
-            )
         if self._layer() is not layer:
+            if (self.design, self.dims) != (layer.design, layer.dims):
+                raise BadInput(
+                    f"this cache was made for {self.design} at {self.dims}; the layer is {layer.design} "
+                    f"at {layer.dims}."
+                )
             raise BadInput(f"this cache belongs to another layer of {self.design}: each layer has a cache of its own.")
         if x.ndim != 3 or x.shape[0] != self.batch or x.shape[-1] != self.dims.d_model:
             raise BadInput(
@@ -126,6 +132,17 @@ class Cache:
                 f"this cache has room for {self.max_tokens} tokens and holds {self._length}; {x.shape[1]} more do not "
                 "fit: make a larger one, or reset() it."
             )
+
+    def prepared(self, layer: Attention, design: Design) -> Prepared | None:
+        """Return the layer's matrices side by side, or None for the first tokens, which are many as a rule.
+
+        They are read anew when a parameter was written to, and whenever the cache begins anew.
+        """
+        if self._length == 0:
+            self._prepared = None
+        elif self._prepared is None or not self._prepared.stands(layer, design):
+            self._prepared = Prepared(layer, design)
+        return self._prepared
 
     def add(self, memory: Memory) -> None:
         """Write what was kept of the next tokens behind what is there."""

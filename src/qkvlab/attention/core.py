@@ -85,10 +85,10 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
     No tensor of queries x keys is made beside the caller's own mask, neither forward nor for the gradient. Only inside
     `torch.func.grad`, which allows no recomputation, the blocks of rows are kept.
     """
-    fusible = _fusible(q, scoring)
-    if fusible and visible.only_causal:
+    can = fusible(q, scoring)
+    if can and visible.only_causal:
         return _fused(q, _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3]), None, scoring, causal=True)
-    if q.shape[-2] <= ROWS or (fusible and visible.rows_are_alike):
+    if q.shape[-2] <= ROWS or (can and visible.rows_are_alike):
         return _block(q, k, v, visible, scoring, visible.all_rows, visible.all_keys)
     found = []
     for start in range(0, q.shape[-2], ROWS):
@@ -102,8 +102,16 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
     return torch.cat(found, -2)
 
 
+def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
+    """The fast route where every query sees every key and scores need nothing but their root: (..., h, t, e)."""
+    heads, groups = q.shape[-3], k.shape[-3]
+    if groups != v.shape[-3]:
+        k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
+    return _as_heads(_fused(_as_rows(q, groups), k, v, None, scoring), heads)
+
+
 def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, rows: Span, keys: Span) -> Tensor:
-    if not _fusible(q, scoring):
+    if not fusible(q, scoring):
         return mix(F.dropout(shares(q, k, visible, scoring, rows, keys)[1], scoring.dropout), v)
     allowed = visible.of(rows, keys)
     heads, groups = q.shape[-3], k.shape[-3]
@@ -131,15 +139,17 @@ def _fused(
     c, e = q.shape[-1], v.shape[-1]
     if c != e:  # channels of 0 change nothing
         q, k, v = (F.pad(part, (0, max(c, e) - part.shape[-1])) for part in (q, k, v))
-    # divided here for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
-    q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q / scoring.root, k, v))
+    if scoring.root != 1:  # here, for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
+        q = q / scoring.root
+    q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=allowed, dropout_p=scoring.dropout, is_causal=causal, scale=1.0
     )
     return out if c == e else out[..., :e]
 
 
-def _fusible(q: Tensor, scoring: Scoring) -> bool:
+def fusible(q: Tensor, scoring: Scoring) -> bool:
+    """Whether a kernel does all of it without queries x keys."""
     # what the kernels cannot do, `scaled_dot_product_attention` does with all scores at once
     if scoring.dropout and q.device.type == "cpu":
         return False
@@ -164,4 +174,6 @@ def _as_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _repeat(x: Tensor, heads: int) -> Tensor:
+    if x.shape[-3] == 1:  # the kernels read one head many times without a copy
+        return x.expand(*x.shape[:-3], heads, *x.shape[-2:])
     return x if x.shape[-3] == heads else x.repeat_interleave(heads // x.shape[-3], dim=-3)

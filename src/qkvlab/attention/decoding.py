@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qkvlab.attention import core
+from qkvlab.attention import core, prepared
 from qkvlab.attention.cache import Cache
-from qkvlab.attention.scoring import Scoring
+from qkvlab.attention.prepared import scoring_of
 from qkvlab.attention.visible import Span, Visible
 from qkvlab.attention.work import cheaper
 from qkvlab.designs import Design
@@ -30,24 +30,20 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     cache.require(layer, x)
     first, count = len(cache), x.shape[1]
     keys = reach(layer.design, first, count)
-    design, weights = cheaper(layer, count, len(keys)), layer.projections.weights
-    positions = continued(first, count, x.device)
-    q, memory = design.project(weights, x, layer.dims, positions)
+    design = cheaper(layer.design, cache.absorbed, layer.dims, count, len(keys))
+    ready = cache.prepared(layer, design)
+    if ready is None:
+        scoring = scoring_of(layer, design)
+        q, memory = design.project(layer.projections.weights, x, layer.dims, prepared.continued(first, x))
+    else:
+        scoring = ready.scoring
+        q, memory = ready.project(layer, x, first)
     cache.add(memory)
     k, v = cache.recall(layer, design, keys)
-    scoring = Scoring(
-        root=design.root(layer.dims),
-        bends=design.bends(weights, layer.dims),
-        sinks=design.sinks(weights, layer.dims),
-    )
+    if count == 1 and core.fusible(q, scoring) and layer.route == "fused":
+        return layer.join(core.attend_everything(q, k, v, scoring), design)
     attend = core.attend_fused if layer.route == "fused" else core.attend
-    heads = attend(q, k, v, visible(design, q, positions, keys), scoring)
-    return layer.join(heads, design)
-
-
-def continued(first: int, count: int, device: torch.device) -> Tensor:
-    """Return where the new tokens stand, (t,): behind all that came before."""
-    return torch.arange(first, first + count, device=device)
+    return layer.join(attend(q, k, v, visible(design, q, first, keys), scoring), design)
 
 
 def reach(design: Design, first: int, count: int) -> Span:
@@ -64,9 +60,9 @@ def reach(design: Design, first: int, count: int) -> Span:
     return Span(start, stop - 1 if alone else stop)
 
 
-def visible(design: Design, q: Tensor, positions: Tensor, keys: Span) -> Visible:
+def visible(design: Design, q: Tensor, first: int, keys: Span) -> Visible:
     """Return who sees whom: a single token sees all that is in `reach`, many do so causally."""
     shape = (*q.shape[:-1], len(keys))
     if q.shape[-2] == 1:
-        return Visible(shape=shape, device=q.device, asked=positions - keys.start)
+        return Visible(shape=shape, device=q.device, asked=torch.full((1,), first - keys.start, device=q.device))
     return Visible(shape=shape, device=q.device, causal="bottom-right", window=design.window, itself=design.sees_itself)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
-
-if TYPE_CHECKING:
-    from qkvlab.attention.layer import Attention
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,11 @@ class Work:
         return tokens * self.token + keys * self.key + tokens * keys * self.pair
 
 
-def cheaper(layer: Attention, tokens: int, keys: int) -> Design:
-    """Return the design of a layer, or its absorbed form where that takes fewer FLOPs for such a step."""
-    absorbed = layer.design.absorbed()
+def cheaper(design: Design, absorbed: Design | None, dims: Dims, tokens: int, keys: int) -> Design:
+    """Return the design, or its absorbed form where there is one that takes fewer FLOPs for such a step."""
     if absorbed is None:
-        return layer.design
-    plain, other = work(layer.design, layer.dims), work(absorbed, layer.dims)
-    return absorbed if other.of(tokens, keys) < plain.of(tokens, keys) else layer.design
+        return design
+    return absorbed if work(absorbed, dims).of(tokens, keys) < work(design, dims).of(tokens, keys) else design
 
 
 @cache

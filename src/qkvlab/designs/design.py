@@ -59,10 +59,13 @@ def times(x: Array, weights: Weights, name: str) -> Array:
     """x W for the matrix of this name: (..., t, d) -> (..., t, columns).
 
     Where the weights hold ``name_down``, x passes through it first (a matrix of low rank); where they hold
-    ``name_bias``, it is added. Parts that bring them need no other word.
+    ``name_bias``, it is added. Parts that bring them need no other word. Where they hold ``made:x``, this very x, they
+    also hold its products, made with several matrices side by side; an x that a part has changed is multiplied here.
     """
-    x = x @ weights[f"{name}_down"] if f"{name}_down" in weights else x
-    x = x @ weights[name]
+    down = f"{name}_down" in weights
+    first = f"{name}_down" if down else name
+    x = weights[f"made:{first}"] if weights.get("made:x") is x else x @ weights[first]
+    x = x @ weights[name] if down else x
     return x + weights[f"{name}_bias"] if f"{name}_bias" in weights else x
 
 

@@ -1,0 +1,94 @@
+"""Designs whose q and memory are x times one matrix each and nothing else: what q k^T is divided by can go into W_Q.
+
+Found by watching `project` once on tensors without numbers, so no design has to declare it and none can be mistaken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qkvlab.contracts import Dims
+from qkvlab.designs import Design
+from qkvlab.designs.design import Weights, split_heads
+
+_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Which matrices make what.
+
+    Attributes:
+        asks: q is x times this one, cut into heads.
+        keeps: each kept array and the matrix that x is multiplied with to make it.
+    """
+
+    asks: str
+    keeps: tuple[tuple[str, str], ...]
+
+    @property
+    def owned(self) -> bool:
+        """Whether the matrix of q makes nothing else, so that it may be scaled."""
+        return all(name != self.asks for _, name in self.keeps)
+
+
+@cache
+def direct(design: Design, dims: Dims) -> Direct | None:
+    """Find what makes q and memory, or None where more is done to x or to what was made of it."""
+    with torch.device("meta"):
+        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
+        x, positions = torch.empty(1, _TOKENS, dims.d_model), torch.arange(_TOKENS)
+    try:
+        with _Products(x, weights) as products:
+            q, memory = design.project(weights, x, dims, positions)
+    except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: more than a product in any case
+        return None
+    asks = products.maker(q, q.shape[-3])
+    keeps = tuple((name, products.maker(kept, None)) for name, kept in memory.kept.items())
+    if asks is None or any(made is None for _, made in keeps):
+        return None
+    return Direct(asks, tuple((name, made) for name, made in keeps if made is not None))
+
+
+class _Products(TorchDispatchMode):
+    """Remembers which tensor is x times which matrix, as long as nobody writes into it."""
+
+    def __init__(self, x: Tensor, weights: Weights) -> None:
+        super().__init__()
+        self._x, self._weights = x, weights
+        self._made: dict[int, tuple[str, Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable:
+            for each in args:
+                if isinstance(each, Tensor):
+                    self._made.pop(_storage(each), None)
+        if func is torch.ops.aten.mm.default and _is_whole(args[0], self._x[0]):
+            for name, weight in self._weights.items():
+                if _is_whole(args[1], weight):
+                    self._made[_storage(made)] = name, made
+        return made
+
+    def maker(self, part: Tensor, heads: int | None) -> str | None:
+        """Name the matrix whose product with x this is, cut into heads unless None."""
+        name, made = self._made.get(_storage(part), (None, part))
+        if name is None:
+            return None
+        whole = made.unflatten(0, (1, -1))
+        return name if _is_whole(part, whole if heads is None else split_heads(whole, heads)) else None
+
+
+def _is_whole(part: Tensor, whole: Tensor) -> bool:
+    same = _storage(part) == _storage(whole) and part.storage_offset() == whole.storage_offset()
+    return same and part.shape == whole.shape and part.stride() == whole.stride()
+
+
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
