@@ -258,6 +258,15 @@ def test_twins_agree_at_any_positions(name, x):
             np.testing.assert_allclose(getattr(got, step).detach().numpy(), getattr(wanted, step), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["QKV", "QKV/rope", "QKV/alibi", "QKV/sin", "QKV/learned16"])
+@pytest.mark.parametrize("at", [torch.arange(4), torch.arange(5.0), torch.zeros(3, 5).long(), torch.ones(5).bool()])
+def test_positions_that_do_not_fit_are_refused_before_anything_is_computed(name, at, x):
+    attn = layer(name)
+    for act in (lambda: attn(x, positions=at), lambda: attn.remember(x, at), lambda: attn.trace(x, positions=at)):
+        with pytest.raises(BadInput, match=r"positions of 5 tokens must be whole numbers \(5,\) or \(batch, 5\); got"):
+            act()
+
+
 def test_memory_says_where_its_tokens_stand(x):
     for name in ("QKV/rope", "QKK/rope", "QKV/alibi", "QKV/sin", "QKV/learned16"):
         attn, at = layer(name), PLACES["given"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qkvlab.attention import core
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
-from qkvlab.attention.masks import Causal, padding_mask
+from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
 from qkvlab.attention.visible import Visible, standing
@@ -128,7 +128,7 @@ class Attention(nn.Module):
             x: (b, s, d).
             positions: where its tokens stand, (s,) or (b, s); 0, 1, 2, ... unless given.
         """
-        self._check(x)
+        self._check(x, positions)
         return self.projections.remember(x, positions)
 
     def new_cache(
@@ -198,7 +198,7 @@ class Attention(nn.Module):
         mask: Tensor | None,
         positions: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Visible]:
-        self._check(x)
+        self._check(x, positions)
         own = memory is None
         if memory is None:
             q, memory = self.projections.project(x, positions)
@@ -229,9 +229,10 @@ class Attention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
         )
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Tensor, positions: Tensor | None) -> None:
         if x.ndim < 2 or x.shape[-1] != self.dims.d_model:
             raise BadInput(f"x must be (batch, tokens, d_model={self.dims.d_model}); got {tuple(x.shape)}.")
+        require_positions("tokens", x.shape[-2], positions, x.shape[:-2])
 
     def join(self, heads: Tensor, design: Design | None = None) -> Tensor:
         """Make the output (b, t, d) of what the heads brought, (b, h, t, e); of another form of the design if given."""

@@ -79,6 +79,23 @@ def require_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
     require_broadcast("mask", mask.shape, shape)
 
 
+def require_positions(name: str, tokens: int, positions: Tensor | None, batch: tuple[int, ...]) -> None:
+    """Refuse positions that are not whole numbers, one for each token of all sequences or of each.
+
+    Raises:
+        BadInput: what came and what is expected.
+    """
+    if positions is None:
+        return
+    whole = not (positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool)
+    fits = positions.ndim in (1, 2) and positions.shape[-1] == tokens
+    if not whole or not fits or (positions.ndim == 2 and positions.shape[0] not in (1, *batch)):
+        raise BadInput(
+            f"positions of {tokens} {name} must be whole numbers ({tokens},) or (batch, {tokens}); "
+            f"got {positions.dtype} {tuple(positions.shape)}."
+        )
+
+
 def require_broadcast(name: str, small: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Refuse what does not broadcast to scores of this shape.
 

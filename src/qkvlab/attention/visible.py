@@ -10,9 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qkvlab.attention.masks import Causal, causal_shift, padding_mask, require_broadcast, require_mask
+from qkvlab.attention.masks import (
+    Causal,
+    causal_shift,
+    padding_mask,
+    require_broadcast,
+    require_mask,
+    require_positions,
+)
 from qkvlab.contracts import Memory
-from qkvlab.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,7 @@ class Visible:
             heads = self.shape[-3] if self.served is None else len(set(self.served))
             require_mask(self.mask, (*self.shape[:-3], heads, *self.shape[-2:]))
         for name, tokens, at in (("queries", self.shape[-2], self.asked), ("keys", self.shape[-1], self.kept)):
-            if at is None:
-                continue
-            whole = not (at.is_floating_point() or at.is_complex() or at.dtype == torch.bool)
-            fits = at.ndim in (1, 2) and at.shape[-1] == tokens
-            if not whole or not fits or (at.ndim == 2 and at.shape[0] not in (1, *self.shape[:-3])):
-                raise BadInput(
-                    f"positions of {tokens} {name} must be whole numbers ({tokens},) or (batch, {tokens}); "
-                    f"got {at.dtype} {tuple(at.shape)}."
-                )
+            require_positions(name, tokens, at, self.shape[:-3])
         if self.causal is not False:
             causal_shift(self.shape[-2], self.shape[-1], self.causal)  # refuses an alignment that is not named
 
