@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
-from qkvlab.designs.design import Design, Matrix, Weights, functions, split_heads
+from qkvlab.designs.design import Design, Matrix, Weights, functions
 
 if TYPE_CHECKING:
     from qkvlab.designs.mla import MLA
@@ -52,7 +52,7 @@ class Absorbed(Design):
 
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
         still, turned = self.whole.asked(weights, x, dims, positions)
-        q = still @ split_heads(weights["uk"], dims.heads).swapaxes(-2, -1)  # (h, d_head, latent) on its right
+        q = _by_heads("...htc,lhc->...htl", still, weights["uk"])
         return q if turned is None else functions(x).concat([q, turned], -1)
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
@@ -66,4 +66,9 @@ class Absorbed(Design):
         return self.whole.root(dims)
 
     def finish(self, weights: Weights, heads: Array, dims: Dims, like: Array | None = None) -> Array:
-        return heads @ split_heads(weights["uv"], dims.heads)
+        return _by_heads("...htl,lhe->...hte", heads, weights["uv"])
+
+
+def _by_heads(axes: str, heads: Array, up: Array) -> Array:
+    # W_UK or W_UV (l, h n) is read once for the whole batch; a broadcast product would copy it for each sequence
+    return functions(up).einsum(axes, heads, up.reshape(up.shape[0], heads.shape[-3], -1))
