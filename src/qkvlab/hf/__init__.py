@@ -13,5 +13,6 @@ except ImportError as missing:
 from qkvlab.hf.loading import load
 from qkvlab.hf.rebuilding import share
 from qkvlab.hf.report import Report
+from qkvlab.hf.shared import Shared
 
-__all__ = ["Report", "load", "share"]
+__all__ = ["Report", "Shared", "load", "share"]

@@ -36,7 +36,8 @@ class Reading:
     @property
     def parameters(self) -> int:
         """Entries of the matrices and biases."""
-        return sum(part.numel() for part in (*self.matrices.values(), *self.biases.values()))
+        parts: list[Tensor] = [*self.matrices.values(), *self.biases.values()]
+        return sum(part.numel() for part in parts)
 
     @property
     def cache_per_token(self) -> int:
@@ -51,7 +52,7 @@ def plain(module: Any, name: str, kind: type[nn.Module] = nn.Linear) -> Any:
         BadInput: its numbers are not its weights: it is quantized, or an adapter stands around it.
     """
     found: Any = getattr(module, name)
-    if type(found) is not kind or not found.weight.is_floating_point():
+    if type(found) is not kind or not found.weight.dtype.is_floating_point:
         raise BadInput(
             f"{type(module).__name__}.{name} must be a plain {kind.__name__}; got {type(found).__name__}. "
             "Merge adapters into the weights and load the model without quantization first."

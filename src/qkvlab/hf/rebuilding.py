@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from qkvlab.designs import Design, Way, parse
+from qkvlab.designs.bias import Bias
+from qkvlab.designs.projections import Projections
 from qkvlab.errors import BadInput, Refusal, unknown
 from qkvlab.hf.families import Family, family_of, model_types
 from qkvlab.hf.reading import Reading
 from qkvlab.hf.report import Report
-from qkvlab.hf.shared import BiasedProjections, Shared
+from qkvlab.hf.shared import Shared
 from qkvlab.hf.starting import starting
 
 CONFIG = "qkvlab_share"
@@ -122,7 +125,7 @@ def _angles(model: nn.Module, name: str) -> nn.Module | None:
     return None
 
 
-def _plan(found: Found, way: Way) -> tuple[Way, BiasedProjections]:
+def _plan(found: Found, way: Way) -> tuple[Way, Projections]:
     read = found.read
     groups = read.kv_heads if way.groups is None else way.groups
     sizes = f"layer {found.layer} has heads={read.dims.heads}, kv_heads={read.kv_heads}"
@@ -138,7 +141,11 @@ def _plan(found: Found, way: Way) -> tuple[Way, BiasedProjections]:
     except Refusal as refused:
         raise Refusal(f"{sizes} and cannot be {way}: {refused}") from None
     start = starting(fitted.pattern, groups, read)
-    projections = BiasedProjections(fitted, read.dims, start)
+    with torch.device("meta"):  # every number is set below
+        biased = read.biases and start
+        projections = (Bias(fitted, behind_out=False) if biased else fitted).build(read.dims)
+    for name, weight in start.items():
+        setattr(projections, name, nn.Parameter(weight.contiguous()))
     frozen = not any(p.requires_grad for p in found.module.parameters())
     return fitted, projections.requires_grad_(not frozen)
 
@@ -149,7 +156,7 @@ def _kind(family: type[Shared], own: type[nn.Module]) -> type[nn.Module]:
     return type(f"Shared{own.__name__}", (family, own), {"__module__": __name__})
 
 
-def _rebuild(found: Found, projections: BiasedProjections) -> None:
+def _rebuild(found: Found, projections: Projections) -> None:
     module: Any = found.module
     for name in found.family.PROJECTIONS:
         delattr(module, name)
@@ -165,7 +172,7 @@ def _note(model: Any, layer: int, way: Way) -> None:
     setattr(model.config, CONFIG, {**noted, str(layer): str(way)})
 
 
-def _report(model: nn.Module, way: Way, plans: list[tuple[Found, Way, BiasedProjections]]) -> Report:
+def _report(model: nn.Module, way: Way, plans: list[tuple[Found, Way, Projections]]) -> Report:
     reads = [found.read for found, _, _ in plans]
     return Report(
         model=type(model).__name__,

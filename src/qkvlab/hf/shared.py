@@ -15,49 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from qkvlab.contracts import Dims
-from qkvlab.designs import Way
-from qkvlab.designs.design import split_heads
 from qkvlab.designs.projections import Projections
 
 Rotation = tuple[Tensor, Tensor]
 """cos and sin of the tokens' angles, each (b, t, c) or (1, t, c)."""
 
 
-class BiasedProjections(Projections):
-    """A way's matrices, and a bias for each that the model gives one: ``k`` and ``k_bias``.
-
-    Args:
-        design: the way.
-        dims: sizes of the layer.
-        start: matrix and bias of each letter.
-    """
-
-    def __init__(self, design: Way, dims: Dims, start: dict[str, tuple[Tensor, Tensor | None]]) -> None:
-        super().__init__(design, dims)
-        self.pattern = design.pattern.lower()
-        for letter, (matrix, bias) in start.items():
-            setattr(self, letter, nn.Parameter(matrix.contiguous()))
-            self.register_parameter(f"{letter}_bias", None if bias is None else nn.Parameter(bias.contiguous()))
-
-    def heads(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(b, t, d) -> q (b, h, t, c) and what is kept: k and v, or one for both, each (b, g, t, c)."""
-        letters = self.pattern
-        flat = {letter: self._flat(letter, x) for letter in dict.fromkeys(letters)}
-        kept = [split_heads(flat[letter], self.design.kv_heads(self.dims)) for letter in dict.fromkeys(letters[1:])]
-        return split_heads(flat[letters[0]], self.dims.heads), kept
-
-    def _flat(self, letter: str, x: Tensor) -> Tensor:
-        if letter == "x":
-            return x
-        made, bias = x @ getattr(self, letter), getattr(self, f"{letter}_bias")
-        return made if bias is None else made + bias
-
-
 class Shared(nn.Module):
     """Mixed in front of a model's attention class; a family adds ``forward``."""
 
-    projections: BiasedProjections
+    projections: Projections
     angles: tuple[nn.Module, ...]
     """The model's own maker of rotations, in a tuple so that it is not registered twice."""
 
@@ -84,14 +51,14 @@ class Shared(nn.Module):
             rotation: of x.
             positions: of x, (b, t) or (1, t); needed where the cache keeps what is yet to be turned.
         """
-        q, kept = self.projections.heads(x)
+        q, memory = self.projections.project(x)
+        k, v = self.projections.recall(memory)
         q = self.turned(q, "q", rotation)
-        if len(kept) == 2:
-            k, v = self.turned(kept[0], "k", rotation), kept[1]
+        if self.projections.design.keys_are_values is None:
+            k = self.turned(k, "k", rotation)
             if cache is not None:
                 k, v = cache.update(k, v, self.layer_idx)
             return q, *self._repeated(k, v)
-        v = kept[0]
         if cache is not None:
             v, places = cache.update(v, self._places(v, rotation, positions), self.layer_idx)
             if rotation is not None:

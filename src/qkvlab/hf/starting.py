@@ -18,8 +18,10 @@ from qkvlab.errors import Refusal
 from qkvlab.hf.reading import ROLES, Reading, Role
 
 
-def starting(pattern: str, groups: int, read: Reading) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Return the matrix (d_model, heads * channels) and the bias of each letter of a way, in small letters.
+def starting(pattern: str, groups: int, read: Reading) -> dict[str, Tensor]:
+    """Return the matrix of each letter of a way, (d_model, heads * channels), and its bias, (1, heads * channels).
+
+    They are called as in the design: ``k`` and ``k_bias``. Where the model has any bias, every letter has one.
 
     Args:
         pattern: the way.
@@ -38,8 +40,9 @@ def starting(pattern: str, groups: int, read: Reading) -> dict[str, tuple[Tensor
             starts[:2] = [closest_tied(parts["q"], parts["k"], read.rotary)]
         rows = torch.stack(starts).mean(0)
         flat = rows.swapaxes(0, 1).flatten(1)  # (d + 1, h * c)
-        biased = any(role in read.biases for role in roles)
-        found[letter.lower()] = (flat[:-1], flat[-1] if biased else None)
+        found[letter.lower()] = flat[:-1]
+        if read.biases:
+            found[f"{letter.lower()}_bias"] = flat[-1:]
     return found
 
 
@@ -48,8 +51,9 @@ def closest_tied(q: Tensor, k: Tensor, rotary: int) -> Tensor:
 
     Unrotated channels: the positive part of the symmetric part of W_Q W_K^T, which has rank c at most (Higham 1988).
     Rotated ones stay in their pairs, of one frequency each: a pair is one complex column, a score is
-    Re(e^(i f back) x w_q w_k* x), and over all distances the nearest w w* is the positive part of the Hermitian part,
-    here in closed form: along w_q / |w_q| + w_k / |w_k|.
+    Re(e^(i f back) x w_q w_k* x), and over all distances the nearest w w* is the positive part of the Hermitian part of
+    w_q w_k*. That part has rank 2, so its one positive eigenvector has a closed form: the sum of both directions, the
+    second one turned; the mean direction where w_k* w_q is real.
 
     Args:
         q: (h, d, c).
@@ -58,10 +62,12 @@ def closest_tied(q: Tensor, k: Tensor, rotary: int) -> Tensor:
     """
     half = rotary // 2
     pairs = [torch.complex(w[..., :half], w[..., half:rotary]) for w in (q.double(), k.double())]
-    lengths = [pair.norm(dim=-2, keepdim=True).clamp(min=1e-30) for pair in pairs]
-    way = pairs[0] / lengths[0] + pairs[1] / lengths[1]
-    along = (pairs[0].conj() * pairs[1]).sum(-2, keepdim=True).real
-    energy = (along + lengths[0] * lengths[1]) / 2
+    lengths = [pair.norm(dim=-2, keepdim=True) for pair in pairs]
+    u, v = (pair / length.clamp(min=1e-30) for pair, length in zip(pairs, lengths, strict=True))
+    cosine = (v.conj() * u).sum(-2, keepdim=True)
+    rest = (1 - cosine.imag**2).clamp(min=0).sqrt()
+    way = u + torch.complex(rest, -cosine.imag) * v
+    energy = lengths[0] * lengths[1] * (cosine.real + rest) / 2
     turned = way / way.norm(dim=-2, keepdim=True).clamp(min=1e-30) * energy.clamp(min=0).sqrt()
     straight = _positive_part(q[..., rotary:].double(), k[..., rotary:].double())
     return torch.cat([turned.real, turned.imag, straight], -1).to(q.dtype)
