@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qkvlab.attention import core
+from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
@@ -130,6 +130,15 @@ class Attention(nn.Module):
         """
         self._check(x, positions)
         return self.projections.remember(x, positions)
+
+    @classmethod
+    def from_torch(cls, module: nn.MultiheadAttention, route: Route = "fused") -> Attention:
+        """Make the layer that computes what PyTorch's own does, from the same numbers; see `interop.from_torch`."""
+        return interop.from_torch(cls, module, route)
+
+    def to_torch(self, *, batch_first: bool = True) -> nn.MultiheadAttention:
+        """Make PyTorch's own layer from these numbers, where it can hold them; see `interop.to_torch`."""
+        return interop.to_torch(self, batch_first=batch_first)
 
     def new_cache(
         self, batch: int, max_tokens: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
