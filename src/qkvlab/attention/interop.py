@@ -1,6 +1,6 @@
 """To and from `torch.nn.MultiheadAttention`: the same numbers in the other layer's order.
 
-d d_model    h heads    c channels of a head, d / h    PyTorch holds W_Q, W_K and W_V transposed, stacked as (3 d, d)
+d d_model    t tokens    PyTorch holds W_Q, W_K and W_V transposed, as one (3 d, d), and their biases as one (3 d,)
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from qkvlab.errors import BadInput, Refusal
 
 if TYPE_CHECKING:
     from qkvlab.attention.layer import Attention, Route
+
+_MATRICES, _BIASES = ("q", "k", "v"), ("q_bias", "k_bias", "v_bias")
 
 
 def from_torch(kind: type[Attention], module: nn.MultiheadAttention, route: Route = "fused") -> Attention:
@@ -41,27 +43,25 @@ def from_torch(kind: type[Attention], module: nn.MultiheadAttention, route: Rout
         BadInput: kdim or vdim other than embed_dim, add_bias_kv, add_zero_attn.
 
     >>> from qkvlab import Attention
-    >>> module, x = nn.MultiheadAttention(16, 2, bias=False, batch_first=True), torch.ones(1, 3, 16)
+    >>> module, x = nn.MultiheadAttention(16, 2, batch_first=True), torch.ones(1, 3, 16)
     >>> torch.allclose(Attention.from_torch(module)(x), module(x, x, x)[0], atol=1e-6)
     True
     """
     _refuse_what_no_design_has(module)
-    biases = module.in_proj_bias
+    stacked, biases, out = module.in_proj_weight, module.in_proj_bias, module.out_proj
+    design = "QKV" if biases is None else "QKV/bias"
     with torch.device("meta"):  # draws no noise: every number is replaced
-        name = "QKV" if biases is None else "QKV/bias"
-        layer = kind(name, d_model=module.embed_dim, heads=module.num_heads, route=route, dropout=module.dropout)
-    stacked, out = module.in_proj_weight, module.out_proj.weight
+        layer = kind(design, d_model=module.embed_dim, heads=module.num_heads, route=route, dropout=module.dropout)
     layer = layer.to(stacked.dtype).to_empty(device=stacked.device).train(module.training)
+    given = dict(zip(_MATRICES, stacked.mT.chunk(3, -1), strict=True))
+    if biases is not None:
+        given |= dict(zip(_BIASES, biases[None].chunk(3, -1), strict=True))
     with torch.no_grad():
-        for name, part in zip("qkv", stacked.chunk(3), strict=True):
-            layer.projections.weights[name].copy_(part.mT)
-        layer.out.weight.copy_(out)
-        if biases is not None:
-            for name, part in zip("qkv", biases.chunk(3), strict=True):
-                layer.projections.weights[f"{name}_bias"].copy_(part[None])
-            layer.out.bias.copy_(module.out_proj.bias)
-    layer.projections.requires_grad_(stacked.requires_grad)
-    layer.out.requires_grad_(out.requires_grad)
+        for name, numbers in given.items():
+            layer.projections.weights[name].copy_(numbers)
+            layer.projections.weights[name].requires_grad_((biases if name in _BIASES else stacked).requires_grad)
+        for name, numbers in out.named_parameters():
+            layer.out.get_parameter(name).copy_(numbers).requires_grad_(numbers.requires_grad)
     return layer
 
 
@@ -73,36 +73,34 @@ def to_torch(layer: Attention, *, batch_first: bool = True) -> nn.MultiheadAtten
 
     Raises:
         Refusal: sizes or a design that it cannot hold.
-        BadInput: some of W_Q, W_K and W_V are trained and others are not.
+        BadInput: some of W_Q, W_K and W_V, or of their biases, are trained and others are not.
     """
     design, dims, out = layer.design, layer.dims, layer.out
-    _refuse_what_torch_lacks(design, dims)
-    learns = _alike(layer)
+    biased = _refuse_what_torch_lacks(design, dims) or out.bias is not None
+    learns = [_alike(layer, multiplies) for multiplies in (True, False)]
     with torch.no_grad():
         made = _affine(design, layer.projections.weights, dims, out.weight)
         scale = math.sqrt(dims.d_head) / design.root(dims)
         made["q"] = [part if scale == 1 else part * scale for part in made["q"]]
-    biased = out.bias is not None or any(bool(bias.any()) for _, bias in made.values())
     with torch.device("meta"):
         module = nn.MultiheadAttention(
             dims.d_model, dims.heads, dropout=layer.dropout, bias=biased, batch_first=batch_first
         )
     module = module.to(out.weight.dtype).to_empty(device=out.weight.device).train(layer.training)
     with torch.no_grad():
-        module.in_proj_weight.copy_(torch.cat([matrix.mT for matrix, _ in made.values()]))
-        module.out_proj.weight.copy_(out.weight)
+        module.in_proj_weight.copy_(torch.cat([matrix.mT for matrix, _ in made.values()])).requires_grad_(learns[0])
+        module.out_proj.weight.copy_(out.weight).requires_grad_(out.weight.requires_grad)
         if biased:
-            module.in_proj_bias.copy_(torch.cat([bias for _, bias in made.values()]))
-            module.out_proj.bias.copy_(torch.zeros_like(out.weight[:, 0]) if out.bias is None else out.bias)
-    module.requires_grad_(learns)
-    module.out_proj.requires_grad_(out.weight.requires_grad)
-    held = sum(p.numel() for p in layer.projections.parameters())
-    apart = sum(p.numel() for name, p in module.named_parameters() if name.startswith("in_"))
+            module.in_proj_bias.copy_(torch.cat([bias for _, bias in made.values()])).requires_grad_(learns[1])
+            last = torch.zeros_like(out.weight[:, 0]) if out.bias is None else out.bias
+            module.out_proj.bias.copy_(last).requires_grad_(out.bias is None or out.bias.requires_grad)
+    held = sum(part.numel() for part in layer.parameters())
+    apart = sum(part.numel() for part in module.parameters())
     if held < apart:
         warnings.warn(
-            f"{design} holds {held} numbers for q, k and v; torch.nn.MultiheadAttention holds them apart, as {apart}: "
-            "what is shared or fixed here is copied there and trains by itself.",
-            stacklevel=2,
+            f"{design} holds {held} numbers and torch.nn.MultiheadAttention {apart}: what is shared, missing or fixed "
+            "here is written out there and trains by itself.",
+            stacklevel=3,  # the caller of Attention.to_torch
         )
     return module
 
@@ -118,10 +116,14 @@ def _refuse_what_no_design_has(module: nn.MultiheadAttention) -> None:
         )
     for option, adds in (("add_bias_kv", "a learned key and value"), ("add_zero_attn", "a key and value of zeros")):
         if module.bias_k is not None if option == "add_bias_kv" else module.add_zero_attn:
-            raise BadInput(f"{option}=True adds {adds} to every sequence, and no design does; got {option}=True.")
+            raise BadInput(
+                f"{option}=True adds {adds} to every sequence, and no design does; got {option}=True. "
+                "QKV/sink has a learned logit instead, which brings no value."
+            )
 
 
-def _refuse_what_torch_lacks(design: Design, dims: Dims) -> None:
+def _refuse_what_torch_lacks(design: Design, dims: Dims) -> bool:
+    # else whether q, k or v need biases
     lacks = "torch.nn.MultiheadAttention cannot hold"
     if (dims.heads * dims.d_head, dims.d_value) != (dims.d_model, dims.d_head):
         raise Refusal(
@@ -154,14 +156,18 @@ def _refuse_what_torch_lacks(design: Design, dims: Dims) -> None:
                 f"{lacks} q, k or v that are more than x times a matrix, such as norms or positions inside the layer; "
                 f"got {design}."
             )
+    return any(bool(bias.any()) for _, bias in made.values())
 
 
-def _alike(layer: Attention) -> bool:
-    learns = {name: parameter.requires_grad for name, parameter in layer.projections.named_parameters()}
+def _alike(layer: Attention, multiplies: bool) -> bool:
+    # whether the matrices, or else what is added to them, are trained
+    matrices = layer.design.matrices(layer.dims)
+    held = layer.projections.weights.items()
+    learns = {name: part.requires_grad for name, part in held if matrices[name].multiplies is multiplies}
     if len(set(learns.values())) > 1:
         raise BadInput(
-            "torch.nn.MultiheadAttention holds W_Q, W_K and W_V as one parameter, trained or not as a whole; got "
-            f"requires_grad {learns} of {layer.design}. Set them alike first."
+            "torch.nn.MultiheadAttention holds W_Q, W_K and W_V as one parameter, trained or not as a whole, and their "
+            f"biases likewise; got requires_grad {learns} of {layer.design}. Set them alike first."
         )
     return all(learns.values())
 
@@ -169,9 +175,8 @@ def _alike(layer: Attention) -> bool:
 def _affine(design: Design, weights: Mapping[str, Tensor], dims: Dims, like: Tensor) -> dict[str, list[Tensor]]:
     """Read off the matrix (d, d) and the bias (d,) of each of q, k and v: what they are at x = 0, and their slope."""
     each = torch.eye(dims.d_model, dtype=like.dtype, device=like.device)[:, None]  # texts of one token
-    bias, matrix = torch.func.jvp(lambda x: _qkv(design, weights, dims, x, None), (torch.zeros_like(each),), (each,))[
-        :2
-    ]
+    made = torch.func.jvp(lambda x: _qkv(design, weights, dims, x, None), (torch.zeros_like(each),), (each,))
+    bias, matrix = made[0], made[1]
     return {name: [matrix[name][:, 0], bias[name][0, 0]] for name in bias}
 
 
