@@ -15,6 +15,7 @@ _own = {"vocab_size": VOCABULARY, "hidden_size": MODEL, "num_attention_heads": H
 _groups = {**_own, "num_key_value_heads": GROUPS}
 _heads = {**_groups, "head_dim": CHANNELS}
 _partial = {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}
+_base = {"rope_type": "default", "rope_theta": 150000.0}
 _gpt2 = {"vocab_size": VOCABULARY, "n_embd": MODEL, "n_head": HEADS, "n_layer": 2, "n_positions": 64,
          "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}  # fmt: skip
 _full = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
@@ -32,7 +33,7 @@ MAKERS = {
     "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**_groups, use_sliding_window=True, **_full)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**_heads, attention_bias=True)),
     "gpt_oss": lambda: hf.GptOssForCausalLM(
-        hf.GptOssConfig(**_heads, **_full, num_local_experts=2, num_experts_per_tok=2)
+        hf.GptOssConfig(**_heads, **_full, num_local_experts=2, num_experts_per_tok=2, rope_parameters=_base)
     ),
     "gemma": lambda: hf.GemmaForCausalLM(hf.GemmaConfig(**_heads)),
     "gemma2": lambda: hf.Gemma2ForCausalLM(

@@ -144,6 +144,7 @@ def _plan(found: Found, way: Way) -> tuple[Way, Projections]:
     with torch.device("meta"):  # every number is set below
         biased = read.biases and start
         projections = (Bias(fitted, behind_out=False) if biased else fitted).build(read.dims)
+    assert start.keys() == projections.weights.keys()
     for name, weight in start.items():
         setattr(projections, name, nn.Parameter(weight.contiguous()))
     frozen = not any(p.requires_grad for p in found.module.parameters())
