@@ -1,6 +1,7 @@
 """`qkvlab.hf.share`: a rebuilt model is the model itself, or the model with its own weights tied as the design says."""
 
 import copy
+import pickle
 
 import pytest
 import tiny
@@ -250,6 +251,9 @@ def test_copies_and_precision_follow_the_model():
     hf.share(model, "QKK")
     twin = copy.deepcopy(model)
     assert twin.model.rotary_emb is twin.model.layers[0].self_attn.angles[0]
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again.model.layers[1].self_attn) is type(model.model.layers[1].self_attn)
+    assert torch.equal(again(tiny.tokens()).logits, model(tiny.tokens()).logits)
     assert {p.dtype for p in twin.parameters()} == {torch.bfloat16}
     assert torch.equal(twin(tiny.tokens()).logits, model(tiny.tokens()).logits)
 

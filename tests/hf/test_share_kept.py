@@ -129,6 +129,13 @@ def test_the_tied_start_is_the_positive_part_of_the_symmetric_part():
         torch.testing.assert_close(made @ made.T, want)
 
 
+def test_the_tied_start_is_of_the_head_and_not_of_how_it_is_stored():
+    q, k, mixed = heads(2, 11, 4), heads(2, 11, 4, 1), heads(2, 4, 4, 2)
+    same = closest_tied(q @ mixed, k @ torch.linalg.inv(mixed).mT, rotary=0)  # the same scores
+    w = closest_tied(q, k, rotary=0)
+    torch.testing.assert_close(same @ same.mT, w @ w.mT)
+
+
 def turn(w, angles, rotary):
     """Rotate the first ``rotary`` channels, first half with second half: (d, c)."""
     half = rotary // 2

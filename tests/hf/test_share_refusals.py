@@ -63,6 +63,14 @@ def test_an_adapter_around_a_matrix_is_not_dropped_in_silence():
     assert hasattr(model.model.layers[0].self_attn, "q_proj")
 
 
+def test_a_forward_that_was_replaced_is_not_overlooked():
+    model = tiny.model("gpt2")
+    module = model.transformer.h[1].attn
+    module.forward = module.forward
+    with pytest.raises(BadInput, match="layer 1 has had its forward replaced"):
+        hf.share(model, "QKK")
+
+
 def test_cross_attention_is_left_alone():
     config = tiny.MAKERS["gpt2"]().config
     config.add_cross_attention = True

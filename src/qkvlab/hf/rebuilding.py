@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from qkvlab.errors import BadInput, Refusal, unknown
 from qkvlab.hf.families import Family, family_of, model_types
 from qkvlab.hf.reading import Reading
 from qkvlab.hf.report import Report
-from qkvlab.hf.shared import Shared
+from qkvlab.hf.shared import Shared, mixed
 from qkvlab.hf.starting import starting
 
 CONFIG = "qkvlab_share"
@@ -100,6 +99,11 @@ def _chosen(model: nn.Module, layers: Iterable[int] | None) -> list[Found]:
         each = found[number]
         if isinstance(each, int):
             raise BadInput(f"layer {number} is already rebuilt; load the model anew to give it another design.")
+        if "forward" in vars(each.module):
+            raise BadInput(
+                f"layer {number} has had its forward replaced on the module itself, as device_map does; "
+                "load the model without that, share, then dispatch it."
+            )
         chosen.append(each)
     return chosen
 
@@ -151,17 +155,11 @@ def _plan(found: Found, way: Way) -> tuple[Way, Projections]:
     return fitted, projections.requires_grad_(not frozen)
 
 
-@cache
-def _kind(family: type[Shared], own: type[nn.Module]) -> type[nn.Module]:
-    # still the model's own class, by which transformers finds attention weights and more
-    return type(f"Shared{own.__name__}", (family, own), {"__module__": __name__})
-
-
 def _rebuild(found: Found, projections: Projections) -> None:
     module: Any = found.module
     for name in found.family.PROJECTIONS:
         delattr(module, name)
-    module.__class__ = _kind(found.family.Rebuilt, type(module))
+    module.__class__ = mixed(found.family.Rebuilt, type(module))
     module.projections = projections
     module.angles = () if found.angles is None else (found.angles,)
     if hasattr(module, "num_key_value_groups"):

@@ -10,6 +10,7 @@ cache stores what the design keeps, in the cache's two places:
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,9 @@ class Shared(nn.Module):
     if TYPE_CHECKING:  # the rest is the model's own class
 
         def __getattr__(self, name: str) -> Any: ...
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _revive, type(self).__bases__, self.__dict__  # the class itself is made when it is needed
 
     def turned(self, heads: Tensor, role: str, rotation: Rotation | None) -> Tensor:
         """Do to queries ("q") or keys ("k"), (b, h, t, c), what the model does once they are made."""
@@ -103,3 +107,14 @@ class Shared(nn.Module):
         if groups == 1 or hasattr(self, "num_key_value_groups"):  # then the attention function repeats heads itself
             return k, v
         return k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+
+
+@cache
+def mixed(family: type[Shared], own: type[nn.Module]) -> type[nn.Module]:
+    """Return the class of a rebuilt module; still the model's own, by which transformers finds attention and more."""
+    return type(f"Shared{own.__name__}", (family, own), {"__module__": __name__})
+
+
+def _revive(family: type[Shared], own: type[nn.Module]) -> nn.Module:
+    kind = mixed(family, own)
+    return kind.__new__(kind)
