@@ -14,8 +14,8 @@ from qkvlab.designs import PATTERNS, Way, catalogue, examples, parse
 from qkvlab.errors import BadInput, QkvlabError, Refusal, StoreError
 
 
-def test_the_catalogue_is_fifteen_ways_and_three_controls():
-    assert list(catalogue()) == [*PATTERNS, "frozen", "QDQ", "uniform"]
+def test_the_catalogue_is_fifteen_ways_controls_and_forms_between():
+    assert list(catalogue()) == [*PATTERNS, "QJQ", "frozen", "QMQ", "QDQ", "uniform"]
     assert set(catalogue()) < set(examples())
 
 

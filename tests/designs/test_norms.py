@@ -217,7 +217,14 @@ def test_what_cannot_be_meant(name, phrase):
         parse(name)
 
 
-@pytest.mark.parametrize(("name", "phrase"), [("XXX/rank2", "no matrix"), ("QKV/rank17", r"/rank17, d_model=16")])
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("XXX/rank2", "no matrix"),
+        ("QKV/rank17", r"16 x 16.*/rank17"),
+        ("QKV/kv1/rank9", r"16 x 8 at d_model=16, .* most 8; got /rank9"),
+    ],
+)
 def test_what_these_sizes_cannot_carry(name, phrase):
     with pytest.raises(Refusal, match=phrase):
         layer(name)
@@ -270,3 +277,36 @@ def test_planted_square(monkeypatch):
     monkeypatch.setattr(pairwise.Pairwise, "_through", square_turned_over)
     with pytest.raises(AssertionError):
         test_pairwise_attention()
+
+
+def test_names_keep_every_digit_of_an_epsilon():
+    for name in ("QKV/qknorm-eps1.23456789e-06", "QKV/qknorm-eps1e-05", "QKV/qknorm-eps0.1"):
+        assert parse(name).name == name and parse(parse(name).name) == parse(name)
+
+
+def test_symmetric_attention():
+    """Courtois et al.: softmax(x W W^T x^T / sqrt(c)) x W_V in each head."""
+    attn = layer("symmetric")
+    own, outputs = attn.projections, []
+    for head in range(2):
+        y = X @ own.q[:, 8 * head : 8 * head + 8]
+        outputs.append(softmax_of(y @ y.mT / math.sqrt(8)) @ (X @ own.v[:, 8 * head : 8 * head + 8]))
+    torch.testing.assert_close(attn(X), torch.cat(outputs, -1) @ attn.out.weight.mT)
+
+
+def test_planted_rank_and_quarter_turn(monkeypatch):
+    from qkvlab.designs import antisymmetric, ways
+
+    def second_factor_alone(x, weights, name):
+        return x[..., : weights[name].shape[0]] @ weights[name]
+
+    def half_turned(self, q):
+        return torch.stack([q[..., 1::2], q[..., ::2]], -1).reshape(q.shape)
+
+    with monkeypatch.context() as planted:
+        planted.setattr(ways, "times", second_factor_alone)
+        with pytest.raises(AssertionError):
+            JUDGES["each_matrix_is_used_once"](parse("QKV/rank3"))
+    monkeypatch.setattr(antisymmetric.Antisymmetric, "_quarter", half_turned)
+    with pytest.raises(AssertionError):
+        test_antisymmetric_scores_change_sign_and_are_any_antisymmetric_form()

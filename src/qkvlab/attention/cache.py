@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from qkvlab.attention.direct import direct
 from qkvlab.attention.prepared import Prepared
 from qkvlab.attention.visible import Span
+from qkvlab.attention.work import work
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
 from qkvlab.designs.design import split_heads
@@ -62,6 +64,10 @@ class Cache:
         self._layer = weakref.ref(layer)
         self._length = 0
         self.absorbed = layer.design.absorbed()
+        for form in (self.design, self.absorbed):  # found once per design and sizes: here, and not in anybody's step
+            if form is not None:
+                direct(form, self.dims)
+                work(form, self.dims)
         self._prepared: Prepared | None = None
         like = layer.out.weight
         with torch.no_grad():

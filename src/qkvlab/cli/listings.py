@@ -27,8 +27,7 @@ def list_designs(d_model: int, heads: int, d_head: int | None, *, lang: Lang, as
             f"heads x d_head = {dims.heads * dims.d_head}."
         )
     rows: list[dict[str, Any]] = []
-    # designs with parts stand behind the plain ones
-    for name, design in sorted(designs.examples().items(), key=lambda each: "/" in each[0]):
+    for name, design in designs.examples().items():
         row: dict[str, Any] = {"design": name, **vars(design.words)}
         try:
             rows.append({**row, **vars(design.cost(dims))})

@@ -38,13 +38,13 @@ def _modules() -> tuple[ModuleType, ...]:
 
 @cache
 def examples() -> dict[str, Design]:
-    """Return every example of every file in ``designs/``, by name: the fifteen ways, then the others."""
+    """Return every example of every file in ``designs/``, by name: the fifteen ways, other wholes, then parts."""
     found: dict[str, Design] = {}
     for module in _modules():
         for design in getattr(module, "EXAMPLES", ()):
             found[design.name] = design
-    ways = [name for name in found if name[:3] in PATTERNS]
-    return {name: found[name] for name in (*ways, *(n for n in found if n not in ways))}
+    order = sorted(found, key=lambda name: ("/" in name, name[:3] not in PATTERNS))
+    return {name: found[name] for name in order}
 
 
 @cache
@@ -66,7 +66,7 @@ def parts() -> tuple[tuple[str, Callable[..., Design]], ...]:
 
 
 def catalogue() -> dict[str, Design]:
-    """Return the designs that a study can name without parameters: fifteen ways and the controls."""
+    """Return the designs whose name has neither numbers nor parts: the fifteen ways, controls, forms between."""
     return {name: design for name, design in examples().items() if name.isalpha()}
 
 

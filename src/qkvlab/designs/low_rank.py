@@ -46,12 +46,14 @@ class LowRank(Around):
             raise Refusal(
                 f"{self.inner.name} has no matrix at d_model={dims.d_model} that /rank{self.rank} could split."
             )
-        if self.rank > dims.d_model:
-            raise Refusal(
-                f"a rank can be at most d_model, as that of any matrix; got /rank{self.rank}, d_model={dims.d_model}."
-            )
         for name in products:
             matrix = found[name]
+            most = min(matrix.rows, matrix.columns)
+            if self.rank > most:
+                raise Refusal(
+                    f"the matrix {name} is {matrix.rows} x {matrix.columns} at d_model={dims.d_model}, so its rank is "
+                    f"at most {most}; got /rank{self.rank}."
+                )
             found[f"{name}_down"] = Matrix(matrix.rows, self.rank, trained=matrix.trained)
             found[name] = replace(matrix, rows=self.rank)
         return found

@@ -34,7 +34,7 @@ class QKNorm(Turned):
 
     @property
     def name(self) -> str:
-        option = "" if self.epsilon == EPSILON else f"-eps{self.epsilon:g}"
+        option = "" if self.epsilon == EPSILON else f"-eps{self.epsilon!r}"
         return f"{self.inner.name}/qknorm{option}"
 
     @property

@@ -70,7 +70,7 @@ class Way(Design):
         if dims.heads % groups:
             raise Refusal(
                 "heads must be a multiple of kv_heads, so that each key head serves equally many queries; "
-                f"got heads={dims.heads}, kv_heads={groups}."
+                f"got heads={dims.heads}, kv_heads={groups}. {self.pattern}/kvN chooses another number."
             )
         found: dict[str, Matrix] = {}
         sizes = ((dims.heads, dims.d_head), (groups, dims.d_head), (groups, dims.d_value))

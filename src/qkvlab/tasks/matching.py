@@ -33,9 +33,10 @@ def hidden(design: Design, dims: Dims, width: int, match: Match) -> int:
         return width
     reference = parse(REFERENCE)
     mine, theirs = design.cost(dims), reference.cost(dims)
-    joined = joining(reference, dims) - joining(design, dims)
     if match == "params":
+        joined = joining(reference, dims) - joining(design, dims)
         spare = (theirs.parameters - mine.parameters + joined) / (2 * dims.d_model)
     else:
+        joined = joining(reference, dims, bias=False) - joining(design, dims, bias=False)
         spare = (theirs.flops_per_token - mine.flops_per_token + 2 * joined) / (4 * dims.d_model)
     return max(1, round(width + spare))

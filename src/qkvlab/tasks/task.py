@@ -147,7 +147,7 @@ class Task(ABC):
         return np.random.default_rng([zlib.crc32(text.encode()), seed])
 
 
-def joining(design: Design, dims: Dims) -> int:
-    """Return how many entries W_O has, which joins the heads of a layer; a design may choose how wide they are."""
+def joining(design: Design, dims: Dims, *, bias: bool = True) -> int:
+    """Return how many numbers join the heads of a layer: W_O and, if asked for and there, its bias."""
     sizes = design.sizes(dims)
-    return sizes.heads * sizes.d_value * sizes.d_model
+    return (sizes.heads * sizes.d_value + (bias and design.out_bias)) * sizes.d_model
