@@ -93,7 +93,7 @@ def test_models_at_once_draw_as_they_are_told(name, route):
         vmap(run)(state)
 
 
-@pytest.mark.parametrize("chance", [-0.1, 1.0, 2, float("nan")])
+@pytest.mark.parametrize("chance", [-0.1, 1.0, 2, float("nan"), "0.1", None])
 def test_impossible_chances_are_refused(chance):
     with pytest.raises(BadInput, match="dropout must be at least 0 and below 1"):
         Attention("QKV", d_model=8, dropout=chance)

@@ -62,7 +62,7 @@ WRONG = {
     "QKV/rope-first2.5": "whole channels; got first2.5",
     "QKV/rope-base1": "greater than 1; got base1",
     "QKV/rope-bsae5": "unknown option of RoPE 'bsae5'; did you mean 'base'",
-    "QKV/rope-base": "unknown option of RoPE 'base'",
+    "QKV/rope-base": "the option base of RoPE needs a number",
     "QKV/rope-base5-base6": "base twice",
     "QKV/rope-by4": "one scaling of linear, ntk, llama3, yarn, proportional",
     "QKV/rope-ntk-linear-by4": "one scaling of",

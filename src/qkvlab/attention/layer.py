@@ -65,7 +65,7 @@ class Attention(nn.Module):
             raise BadInput(f"route must be 'fused' or 'plain'; got {route!r}.")
         if not isinstance(design, (str, Design)):
             raise BadInput(f"design must be a name such as 'QQV' or a Design; got {design!r}.")
-        if not 0 <= dropout < 1:
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise BadInput(f"dropout must be at least 0 and below 1; got {dropout!r}.")
         self.design = parse(design) if isinstance(design, str) else design
         self.dims = self.design.sizes(Dims.of(d_model, heads, d_head, d_value))

@@ -19,8 +19,9 @@ from types import ModuleType
 
 import qkvlab.designs as folder
 from qkvlab.designs.design import Design
+from qkvlab.designs.misread import misread
 from qkvlab.designs.ways import PATTERNS, Way
-from qkvlab.errors import unknown
+from qkvlab.errors import BadInput, unknown
 
 _WAY = re.compile(r"(?P<pattern>[A-Za-z]{3})(?:/kv(?P<groups>[0-9]{1,6}))?", re.ASCII | re.IGNORECASE)
 
@@ -74,12 +75,14 @@ def parse(name: str) -> Design:
     """Read a design's name, in any case.
 
     Raises:
-        BadInput: no design has this name; the nearest that exists is offered.
+        BadInput: no design has this name; the first piece that cannot be read is named, and the nearest that exists.
         Refusal: the parts exist but exclude each other.
 
     >>> parse("qkk/kv2").name
     'QKK/kv2'
     """
+    if not isinstance(name, str):
+        raise BadInput(f"the name of a design is a text such as 'QKV/rope'; got {name!r}.")
     plain = name.strip()
     for known, design in catalogue().items():
         if known.lower() == plain.lower():
@@ -93,9 +96,12 @@ def parse(name: str) -> Design:
     match = _WAY.fullmatch(plain)
     if match and match["pattern"].upper() in PATTERNS:
         return Way(match["pattern"].upper(), int(match["groups"]))
-    before, _, last = plain[:LONGEST].rpartition("/")
-    for pattern, make in parts():
-        part = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
-        if part and len(plain) <= LONGEST and before:
-            return make(parse(before), *part.groups())
+    before, _, last = plain.rpartition("/")
+    if before and len(plain) <= LONGEST:
+        inner = parse(before)
+        for pattern, make in parts():
+            part = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
+            if part:
+                return make(inner, *part.groups())
+        raise misread(inner, last, examples().values())
     raise unknown("design", name, (*catalogue(), *famous()))

@@ -150,6 +150,8 @@ def read(options: str) -> Rotation:
         if option not in (*scalings, "interleaved"):
             match = re.fullmatch(r"([a-z]+)([0-9]{1,12}(?:\.[0-9]{1,12})?)", option, re.ASCII)
             word, value = (match[1], float(match[2])) if match else (option, None)
+        if value is None and word in _options():
+            raise BadInput(f"the option {word} of RoPE needs a number, such as {word}4; got {options!r}.")
         if value is None or word not in _options():
             raise unknown("option of RoPE", option, _options())
         if word in found:
