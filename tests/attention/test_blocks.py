@@ -23,6 +23,7 @@ JUDGED = (
     "the_future_changes_nothing",
     "padding_may_hold_anything",
     "seeing_nothing_gives_zero",
+    "packed_texts_are_alone",
     "gradients_reach_every_trained_matrix",
     "many_at_once_equal_each_alone",
     "other_precisions",

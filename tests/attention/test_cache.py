@@ -95,7 +95,7 @@ REFUSED = {
     "no batch": (lambda layer: (torch.randn(1, 16), layer.new_cache(2, 4)), r"batch=2, tokens, .*got \(1, 16\)"),
     "another dtype": (
         lambda layer: (torch.randn(2, 1, 16, dtype=torch.float64), layer.new_cache(2, 4)),
-        r"holds torch.float32 on cpu; x is torch.float64 on cpu",
+        r"x is torch.float64 and the layer's weights torch.float32",
     ),
     "a cache of another dtype": (
         lambda layer: (torch.randn(2, 1, 16), layer.new_cache(2, 4, dtype=torch.bfloat16)),

@@ -27,6 +27,7 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     """Do what `Attention.step` says: (b, t, d) -> (b, t, d)."""
     if not isinstance(cache, Cache):
         raise BadInput(f"step needs a cache from new_cache of this layer; got {type(cache).__name__}.")
+    layer.require_tokens(x)
     cache.require(layer, x)
     first, count = len(cache), x.shape[1]
     keys = reach(layer.design, first, count)

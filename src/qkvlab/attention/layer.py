@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
+from qkvlab.attention.fitting import require_device, require_memory, require_tokens
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
+from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
 from qkvlab.attention.visible import Visible, standing
@@ -83,28 +85,34 @@ class Attention(nn.Module):
         padding: Tensor | None = None,
         mask: Tensor | None = None,
         positions: Tensor | None = None,
+        packed: Lengths | None = None,
     ) -> Tensor:
         """Attend from x to itself, or to a memory.
 
         Args:
-            x: (b, t, d).
+            x: (b, t, d); with ``packed``, (total, d) or (1, total, d); or nested texts (b, any, d) of jagged layout.
             memory: what `remember` kept of other tokens (cross-attention); x itself when None.
             causal: each token sees itself and what stands before it; when t differs from s an alignment is
                 named, ``"top-left"`` or ``"bottom-right"``.
             padding: lengths (b,) of the keys, or booleans (b, s), True for real tokens.
             mask: booleans that broadcast to (b, h, t, s), True where attention is allowed.
-            positions: where the tokens of x stand, whole numbers (t,) or (b, t). Unless given they are 0, 1, 2, ...;
-                under ``"bottom-right"`` those of the last keys.
+            positions: where the tokens of x stand, whole numbers (t,) or (b, t), or (total,) of packed or nested texts.
+                Unless given they are 0, 1, 2, ... in each text; under ``"bottom-right"`` those of the last keys.
+            packed: length of each text, whole numbers (b,), where texts stand in x one behind the other. Each attends
+                to itself alone and nothing is padded. As a tuple they may be compiled.
 
         Returns:
-            (b, t, d). Where nothing may be seen, exactly W_O times 0.
+            As x. Where nothing may be seen, exactly W_O times 0.
 
         Raises:
             BadInput: shapes or dtypes that do not fit.
         """
+        if packed is not None or (isinstance(x, Tensor) and x.is_nested):
+            other = {"memory": memory, "padding": padding, "mask": mask}
+            return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
         attend = core.attend_fused if self.route == "fused" else core.attend
-        return self.join(attend(q, k, v, visible, self._scoring()))
+        return self.join(attend(q, k, v, visible, self.scoring()))
 
     def trace(
         self,
@@ -116,9 +124,9 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Trace:
-        """Do what `forward` does by the explaining route, without dropout, and keep every step; same arguments."""
+        """Do what `forward` does by the explaining route, without dropout, and keep every step; no ``packed``."""
         q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
-        scores, weights = core.shares(q, k, visible, self._scoring())
+        scores, weights = core.shares(q, k, visible, self.scoring())
         return Trace(q, k, v, scores, weights, self.join(core.mix(weights, v)), self._split)
 
     def remember(self, x: Tensor, positions: Tensor | None = None) -> Memory:
@@ -128,7 +136,7 @@ class Attention(nn.Module):
             x: (b, s, d).
             positions: where its tokens stand, (s,) or (b, s); 0, 1, 2, ... unless given.
         """
-        self._check(x, positions)
+        self.require_tokens(x, positions)
         return self.projections.remember(x, positions)
 
     @classmethod
@@ -207,11 +215,14 @@ class Attention(nn.Module):
         mask: Tensor | None,
         positions: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Visible]:
-        self._check(x, positions)
+        self.require_tokens(x, positions)
+        require_device("padding", padding, x)
+        require_device("mask", mask, x)
         own = memory is None
         if memory is None:
             q, memory = self.projections.project(x, positions)
         else:
+            require_memory(memory, x, self.design, self.dims)
             at = standing(x.shape[-2], memory, causal) if positions is None else positions
             q = self.projections.ask(x, at)
             tokens = next(iter(memory.kept.values())).shape[-2]
@@ -229,7 +240,8 @@ class Attention(nn.Module):
         )
         return q, _without_padding(k, padding), _without_padding(v, padding), visible
 
-    def _scoring(self) -> Scoring:
+    def scoring(self) -> Scoring:
+        """Return how scores are made and shared out, with dropout while training."""
         weights = self.projections.weights
         return Scoring(
             root=self.design.root(self.dims),
@@ -238,9 +250,14 @@ class Attention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
         )
 
-    def _check(self, x: Tensor, positions: Tensor | None) -> None:
-        if x.ndim < 2 or x.shape[-1] != self.dims.d_model:
-            raise BadInput(f"x must be (batch, tokens, d_model={self.dims.d_model}); got {tuple(x.shape)}.")
+    def require_tokens(self, x: Tensor, positions: Tensor | None = None) -> None:
+        """Refuse tokens or positions that do not fit this layer, by their shapes, dtypes and devices.
+
+        Raises:
+            BadInput: what came and what was expected.
+        """
+        require_tokens(x, self.dims, getattr(self.out, "weight", None))
+        require_device("positions", positions, x)
         require_positions("tokens", x.shape[-2], positions, x.shape[:-2])
 
     def join(self, heads: Tensor, design: Design | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qkvlab.designs import Design
-from qkvlab.testing import attending, costs, decoding, learning, projecting, recipe
+from qkvlab.testing import attending, costs, decoding, learning, packing, projecting, recipe
 from qkvlab.testing.sizes import sizes
 
 __all__ = ["CHECKS", "Check", "check_design", "sizes"]
@@ -38,6 +38,8 @@ CHECKS: tuple[Check, ...] = (
     attending.the_future_changes_nothing,
     attending.padding_may_hold_anything,
     attending.seeing_nothing_gives_zero,
+    packing.packed_texts_are_alone,
+    packing.nested_texts_are_alone,
     decoding.steps_equal_all_at_once,
     decoding.decoding_holds_what_cost_says,
     decoding.decoded_rows_are_alone,
