@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from peers import Ours, peers
-from qkvlab import Attention
+from qkvlab import Attention, cost
 from qkvlab.designs import Design, parse
+from qkvlab.designs.work import work
 from qkvlab.errors import BadInput
 
 D_MODEL, HEADS = 512, 8
@@ -167,11 +168,11 @@ def beside_qkv(seconds: float) -> list[dict[str, Any]]:
         except BadInput:
             print(f"{name}: not a design of this version")
     rows = []
-    for label, make, cost in _situations():
+    for label, make, price in _situations():
         calls, costs = {}, {}
         for name, design in designs.items():
             layer = build(design, torch.float32)
-            calls[name], costs[name] = make(layer), cost(layer)
+            calls[name], costs[name] = make(layer), price(layer)
         found = turns(calls, seconds)
         print(f"{label}: QKV {1000 * statistics.median(found['QKV']):.3f} ms")
         for name in designs:
@@ -212,19 +213,16 @@ def _situations() -> list[tuple[str, Callable[[Attention], Callable[[], Any]], C
 
 
 def _flops(layer: Attention, tokens: int) -> float:
-    # of one sequence: q, k, v and W_O of every token, and the pairs that causality and the window leave
-    design, dims = layer.design, layer.dims
-    says, reach = design.head_sizes(dims), design.window or tokens
-    pairs = sum(min(i + 1, reach) for i in range(tokens))
-    per_pair = 2 * says.queries * (says.channels + says.value_channels)
-    return tokens * (design.cost(dims).flops_per_token + 2 * layer.out.weight.numel()) + pairs * per_pair
+    # of one sequence: all but the pairs that causality and the window hide, which the fast route need not make
+    reach = layer.design.window or tokens
+    hidden = tokens**2 - sum(min(i + 1, reach) for i in range(tokens))
+    return cost(layer.design, layer.dims, tokens).forward_flops - hidden * work(layer.design, layer.dims).pair
 
 
 def _bytes(layer: Attention) -> float:
     # weights and what is read of the cache in one step
-    design, dims = layer.design, layer.dims
-    cost, reach = design.cost(dims), min(design.window or CONTEXTS[-1], CONTEXTS[-1])
-    return 4 * (cost.parameters + layer.out.weight.numel() + BATCH * reach * cost.cache_per_token)
+    one = cost(layer.design, layer.dims, CONTEXTS[-1], bytes_per_number=4)
+    return one.read_weight_bytes + BATCH * one.read_cache_bytes
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from qkvlab import Attention
 from qkvlab.contracts import Memory, Words
 from qkvlab.designs import Design, Matrix
-from qkvlab.designs.design import split_heads
+from qkvlab.designs.design import functions, split_heads
 from qkvlab.testing import check_design
 
 
@@ -38,7 +38,7 @@ class Mirrored(Design):
 
     def recall(self, weights, memory, dims):
         k = split_heads(memory.kept["q"], dims.heads)
-        return k.flip(-1), split_heads(memory.kept["v"], dims.heads)
+        return functions(k).flip(k, (-1,)), split_heads(memory.kept["v"], dims.heads)
 
     def project(self, weights, x, dims, positions):
         memory = self.remember(weights, x, dims, positions)

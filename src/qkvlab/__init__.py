@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qkvlab.attention.layer import Attention
+    from qkvlab.contracts import Dims
+    from qkvlab.designs.costing import cost
 
 __version__ = "0.1.0"
-__all__ = ["Attention", "__version__"]
+__all__ = ["Attention", "Dims", "__version__", "cost"]
+
+_HOMES = {"Attention": "qkvlab.attention.layer", "Dims": "qkvlab.contracts", "cost": "qkvlab.designs.costing"}
 
 
 def __getattr__(name: str) -> object:
-    if name == "Attention":
-        from qkvlab.attention.layer import Attention
+    if name in _HOMES:
+        from importlib import import_module
 
-        return Attention
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'qkvlab' has no attribute {name!r}")

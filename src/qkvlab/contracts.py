@@ -77,6 +77,39 @@ class Cost:
     cache_per_token: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """What one attention layer costs for one sequence, W_O and biases included; `qkvlab.cost` makes it.
+
+    FLOPs are those of matrix products as PyTorch's counter finds them on the plain route: multiply-adds count two, and
+    the scores that causality or a window hides are computed too.
+
+    Attributes:
+        parameters: entries of all matrices, trained or not.
+        forward_flops: of a forward pass over all tokens.
+        decode_flops: of the last token alone, the others being in the cache.
+        absorbed: whether it is decoded in the absorbed form, because that takes fewer FLOPs.
+        cache_numbers: that are kept of each token.
+        cache_bytes: that they take.
+        read_weight_bytes: of weights that decoding a token reads, once for a whole batch.
+        read_cache_bytes: of the cache that decoding it reads, for each sequence.
+    """
+
+    parameters: int
+    forward_flops: int
+    decode_flops: int
+    absorbed: bool
+    cache_numbers: int
+    cache_bytes: int
+    read_weight_bytes: int
+    read_cache_bytes: int
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of weights and cache that decoding one token of one sequence reads."""
+        return self.read_weight_bytes + self.read_cache_bytes
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a design keeps of each token: the KV cache, and no more.

@@ -7,6 +7,7 @@ import torch
 
 from qkvlab.attention import decoding, prepared
 from qkvlab.attention.cache import Cache
+from qkvlab.attention.direct import multiplied
 from qkvlab.attention.visible import Span
 from qkvlab.contracts import Memory
 from qkvlab.designs import parse, ways
@@ -92,6 +93,9 @@ def positions_begin_anew(first, x):
 
 def changed_tokens_take_old_products(x, weights, name):
     return times_of(weights.get("made:x", x), weights, name)
+
+
+found_anew = multiplied.__wrapped__  # what was found before the bug was planted is not remembered
 
 
 def root_left_out(self, layer, design):
@@ -196,7 +200,7 @@ BUGS = [
     (STEPS, "QKV+later+near", {(Cache, "recall"): recalled_tokens_stand_at_the_front}),
     (STEPS, "QKV/rope", {(prepared, "continued"): position_off_by_one}),
     (STEPS, "QKV/rope", {(prepared, "continued"): positions_begin_anew}),
-    (STEPS, "QKV/sin", {(ways, "times"): changed_tokens_take_old_products}),
+    (STEPS, "QKV/sin", {(ways, "times"): changed_tokens_take_old_products, (prepared, "multiplied"): found_anew}),
     (STEPS, "QKV/rope", {(prepared.Prepared, "__init__"): root_left_out}),
     (STEPS, "QKV", {(prepared.Prepared, "__init__"): root_divided_twice}),
     (STEPS, "QKV+falling", {(decoding, "visible"): distance_counts_from_the_front}),

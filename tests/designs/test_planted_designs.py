@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from qkvlab.contracts import Memory, Words
@@ -69,6 +70,12 @@ class CostCountsAMatrixTwice(Way):
 class CostCountsOneFlopPerMultiplyAdd(Way):
     def cost(self, dims):
         return replace(super().cost(dims), flops_per_token=super().cost(dims).parameters)
+
+
+@dataclass(frozen=True)
+class ProductThatIsNotCounted(Way):
+    def finish(self, weights, heads, dims, like=None):
+        return heads if isinstance(heads, np.ndarray) else heads @ heads.new_ones(dims.d_value, dims.d_value)
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,8 @@ BUGS = [
     ("flops_equal_cost", CostCountsOneFlopPerMultiplyAdd("QKV")),
     ("parameters_equal_cost", CostCountsAMatrixTwice("QKV")),
     ("parameters_equal_cost", FrozenIsTrained()),
+    ("layer_equals_cost", CostCountsAMatrixTwice("QKV")),
+    ("layer_equals_cost", ProductThatIsNotCounted("QKV")),
     ("cache_equals_cost", CostForgetsTheCache("QKV")),
     ("cache_equals_cost", MemoryKeepsADuplicate("QKK")),
     ("cache_equals_cost", MemoryKeepsInVain("QKV")),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qkvlab.attention.direct import direct
+from qkvlab.attention.direct import direct, multiplied
 from qkvlab.attention.prepared import Prepared
 from qkvlab.attention.visible import Span
-from qkvlab.attention.work import work
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
 from qkvlab.designs.design import split_heads
+from qkvlab.designs.work import work
 from qkvlab.errors import BadInput
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Cache:
         for form in (self.design, self.absorbed):  # found once per design and sizes: here, and not in anybody's step
             if form is not None:
                 direct(form, self.dims)
-                work(form, self.dims)
+                multiplied(form, self.dims)
+                if self.absorbed is not None:
+                    work(form, self.dims)
         self._prepared: Prepared | None = None
         like = layer.out.weight
         with torch.no_grad():

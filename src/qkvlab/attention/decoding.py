@@ -14,8 +14,8 @@ from qkvlab.attention import core, prepared
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.prepared import scoring_of
 from qkvlab.attention.visible import Span, Visible
-from qkvlab.attention.work import cheaper
 from qkvlab.designs import Design
+from qkvlab.designs.work import cheaper, reach
 from qkvlab.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     layer.require_tokens(x)
     cache.require(layer, x)
     first, count = len(cache), x.shape[1]
-    keys = reach(layer.design, first, count)
+    seen = reach(layer.design, first, count)
+    keys = Span(seen.start, seen.stop)
     design = cheaper(layer.design, cache.absorbed, layer.dims, count, len(keys))
     ready = cache.prepared(layer, design)
     if ready is None:
@@ -45,20 +46,6 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         return layer.join(core.attend_everything(q, k, v, scoring), design)
     attend = core.attend_fused if layer.route == "fused" else core.attend
     return layer.join(attend(q, k, v, visible(design, q, first, keys), scoring), design)
-
-
-def reach(design: Design, first: int, count: int) -> Span:
-    """Return the tokens that the new ones can see at all: a window reads no more than its last tokens.
-
-    Args:
-        design: may have a window, and may keep a token from itself.
-        first: place of the first new token.
-        count: new tokens.
-    """
-    start = 0 if design.window is None else max(0, first - design.window + 1)
-    stop = first + count
-    alone = count == 1 and stop - start > 1 and not design.sees_itself
-    return Span(start, stop - 1 if alone else stop)
 
 
 def visible(design: Design, q: Tensor, first: int, keys: Span) -> Visible:

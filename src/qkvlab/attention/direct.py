@@ -56,6 +56,27 @@ def direct(design: Design, dims: Dims) -> Direct | None:
     return Direct(asks, tuple((name, made) for name, made in keeps if made is not None))
 
 
+@cache
+def multiplied(design: Design, dims: Dims) -> frozenset[str]:
+    """Find the matrices that x itself passes by `times`: none where a part changes x first."""
+    asked = set[str]()
+
+    class Watched(dict[str, Tensor]):
+        def __getitem__(self, name: str) -> Tensor:
+            asked.add(name)
+            return super().__getitem__(name)
+
+    with torch.device("meta"):
+        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
+        x, positions = torch.empty(1, _TOKENS, dims.d_model), torch.arange(_TOKENS)
+        made = {f"made:{name}": torch.empty(1, _TOKENS, weight.shape[-1]) for name, weight in weights.items()}
+    try:
+        design.project(Watched({**weights, **made, "made:x": x}), x, dims, positions)
+    except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: take none of its products beforehand
+        return frozenset()
+    return frozenset(name for name in weights if f"made:{name}" in asked)
+
+
 class _Products(TorchDispatchMode):
     """Remembers which tensor is x times which matrix, as long as nobody writes into it."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qkvlab.attention.direct import direct
+from qkvlab.attention.direct import direct, multiplied
 from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
@@ -50,6 +50,7 @@ class Prepared:
         self._weights = layer.projections.weights
         self._written = [(weight, weight._version, weight.data_ptr()) for weight in self._weights.values()]
         first = [f"{name}_down" if f"{name}_down" in self._weights else name for name in design.products(layer.dims)]
+        first = [name for name in first if name in multiplied(design, layer.dims)]
         self._names = [f"made:{name}" for name in first]
         parts = [self._weights[name] for name in first]
         says = direct(design, layer.dims)

@@ -1,8 +1,8 @@
 """What a design is: a frozen recipe for q, k and v, written as pure functions of (weights, x).
 
 A recipe imports no PyTorch, so that names, refusals and costs are known before a framework is loaded.
-`remember` runs on tensors and on arrays (``@``, ``reshape``, ``swapaxes``, ``*``, and `functions` for the rest): its
-memory is measured on one NumPy token. `build` turns the recipe into a module that holds its matrices.
+All of them run on tensors and on arrays (``@``, ``reshape``, ``swapaxes``, ``*``, and `functions` for the rest): their
+memory and work are counted on one NumPy token. `build` turns the recipe into a module that holds its matrices.
 
 What a design says beyond q, k and v (`root`, `bends`, `sinks`, `window`, `sees_itself`, `finish`) is empty unless a
 part gives it, and then attention is softmax(q k^T / sqrt(c)) v.
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkvlab.contracts import Array, Cost, Dims, HeadSizes, Memory, Words
+from qkvlab.designs.counting import Tally
 
 if TYPE_CHECKING:
     from qkvlab.designs.projections import Projections
 
 Weights = Mapping[str, Array]
 """Every matrix of a design by its name."""
+
+_NUMPY = (np.ndarray, np.generic)
 
 Bend = Callable[[Array, Array], Array]
 """Scores (..., h, t, s) and the distance back from each query to each key (t, s) or (b, 1, t, s) -> scores."""
@@ -77,7 +80,7 @@ def join_heads(x: Array) -> Array:
 
 def functions(x: Array) -> ModuleType:
     """Return NumPy for an array and PyTorch for a tensor: ``cos``, ``sqrt``, ``where`` and others have one name."""
-    if isinstance(x, np.ndarray):
+    if isinstance(x, _NUMPY):
         return np
     import torch
 
@@ -86,13 +89,19 @@ def functions(x: Array) -> ModuleType:
 
 def cast(x: Array, dtype: Any) -> Array:
     """Return the same numbers in another precision, one of those of `functions`."""
-    return x.astype(dtype) if isinstance(x, np.ndarray) else x.to(dtype)
+    return x.astype(dtype) if isinstance(x, _NUMPY) else x.to(dtype)
 
 
 def upward(count: int, like: Array) -> Array:
     """0, 1, ... count - 1 beside ``like``, in whole numbers."""
     of = {} if isinstance(like, np.ndarray) else {"device": like.device}
     return functions(like).arange(count, **of)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Zeros beside ``like``, in its precision."""
+    of = {} if isinstance(like, np.ndarray) else {"device": like.device}
+    return functions(like).zeros(shape, dtype=like.dtype, **of)
 
 
 def finely(x: Array) -> Array:
@@ -263,8 +272,9 @@ class Design(ABC):
         """
         matrices = self.matrices(dims)
         entries = sum(m.rows * m.columns for m in matrices.values())
-        zeros = {name: np.zeros((m.rows, m.columns), np.float32) for name, m in matrices.items()}
-        memory = self.remember(zeros, np.zeros((1, dims.d_model), np.float32), dims, None)
+        tally = Tally()
+        weights = tally.weights({name: (m.rows, m.columns) for name, m in matrices.items()})
+        memory = self.remember(weights, tally.zeros(1, dims.d_model), dims, None)
         kept = sum(array.size for array in memory.kept.values())
         multiplied = sum(m.rows * m.columns for m in matrices.values() if m.multiplies)
         return Cost(parameters=entries, flops_per_token=2 * multiplied, cache_per_token=kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qkvlab.contracts import Array, Dims, Memory, Words
-from qkvlab.designs.design import Design, Matrix, Weights
+from qkvlab.designs.design import Design, Matrix, Weights, cast, upward
 from qkvlab.designs.ways import Way
 from qkvlab.errors import Refusal
 
@@ -44,9 +44,7 @@ class Signed(Design):
         return _WAY.matrices(dims)
 
     def _signs(self, q: Array) -> Array:
-        # (h, t, c) seen as (..., c / 2, 2): the second of each pair changes its sign
-        pairs = q.reshape(*q.shape[:-1], q.shape[-1] // 2, 2)
-        return (pairs * pairs.new_tensor([1.0, -1.0])).reshape(q.shape)
+        return q * cast(1 - 2 * (upward(q.shape[-1], q) % 2), q.dtype)  # every second channel changes its sign
 
     def products(self, dims: Dims) -> tuple[str, ...]:
         return _WAY.products(dims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qkvlab.contracts import Array, Dims, Memory, Words
-from qkvlab.designs.design import Design, Matrix, Weights, split_heads, times
+from qkvlab.designs.design import Design, Matrix, Weights, split_heads, times, zeros
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Uniform(Design):
         return ("v",)
 
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
-        return x.new_zeros((*x.shape[:-2], dims.heads, x.shape[-2], dims.d_head))
+        return zeros((*x.shape[:-2], dims.heads, x.shape[-2], dims.d_head), x)
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
         return Memory({"v": times(x, weights, "v")}, positions)
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         v = split_heads(memory.kept["v"], dims.heads)
-        return v.new_zeros((*v.shape[:-1], dims.d_head)), v
+        return zeros((*v.shape[:-1], dims.d_head), v), v
 
 
 EXAMPLES = (Uniform(),)

@@ -26,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     recipe.refusals_name_the_numbers,
     costs.parameters_equal_cost,
     costs.flops_equal_cost,
+    costs.layer_equals_cost,
     costs.cache_equals_cost,
     costs.each_matrix_is_used_once,
     projecting.shapes,

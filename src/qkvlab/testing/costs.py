@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from qkvlab.designs import Design
-from qkvlab.testing.sizes import BATCH, MEMORY, TOKENS, projections, require, sizes, tokens
+from qkvlab.designs.costing import cost as layer_cost
+from qkvlab.testing.sizes import BATCH, MEMORY, TOKENS, attention, projections, require, sizes, tokens
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "linear", "matmul")
 
@@ -37,6 +38,30 @@ def flops_equal_cost(design: Design) -> None:
     counted = counter.get_total_flops() / (BATCH * TOKENS)
     cost = design.cost(dims).flops_per_token
     require(counted == cost, f"cost says {cost} FLOPs per token, PyTorch counts {counted:g} in project and recall")
+
+
+def layer_equals_cost(design: Design) -> None:
+    """A whole layer holds the parameters and does the FLOPs that `qkvlab.cost` says, all at once and decoding."""
+    dims = sizes(design)
+    layer, x, says = attention(design, dims), tokens(dims), layer_cost(design, dims, TOKENS)
+    held = sum(p.numel() for p in layer.parameters())
+    require(held == says.parameters, f"qkvlab.cost says {says.parameters} parameters, the layer holds {held}")
+    with FlopCounterMode(display=False) as forward:
+        layer(x, causal=True)
+    counted = forward.get_total_flops() / BATCH
+    require(
+        counted == says.forward_flops,
+        f"qkvlab.cost says {says.forward_flops} FLOPs for {TOKENS} tokens, PyTorch counts {counted:g}",
+    )
+    cache = layer.new_cache(BATCH, TOKENS)
+    cache.add(layer.remember(x[:, :-1]))
+    with FlopCounterMode(display=False) as step:
+        layer.step(x[:, -1:], cache)
+    counted = step.get_total_flops() / BATCH
+    require(
+        counted == says.decode_flops,
+        f"qkvlab.cost says {says.decode_flops} FLOPs to decode token {TOKENS}, PyTorch counts {counted:g}",
+    )
 
 
 def cache_equals_cost(design: Design) -> None:
