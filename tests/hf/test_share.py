@@ -258,7 +258,30 @@ def test_copies_and_precision_follow_the_model():
     assert torch.equal(twin(tiny.tokens()).logits, model(tiny.tokens()).logits)
 
 
+@pytest.mark.parametrize("design", ["QKV", "QKK"])
+def test_bert_as_a_decoder_has_a_cache_too(design):
+    config = tiny.hf.BertConfig(**tiny.OWN, is_decoder=True)
+    model, ids = tiny.redraw(tiny.hf.BertLMHeadModel(config)).eval(), tiny.tokens()
+    want = logits(model, input_ids=ids)
+    hf.share(model, design)
+    if design == "QKV":
+        torch.testing.assert_close(logits(model, input_ids=ids), want, **CLOSE)
+    with torch.no_grad():
+        first = model(ids[:, :6], use_cache=True)
+        then = model(ids[:, 6:], cache=first.cache, use_cache=True)
+    found = torch.cat([first.logits, then.logits], 1)
+    torch.testing.assert_close(found, logits(model, input_ids=ids), **CLOSE)
+
+
 def test_frozen_attention_stays_frozen():
     model = tiny.model("llama").requires_grad_(False)
     hf.share(model, "QKK")
     assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_it_is_one_graph(name):
+    model, ids = tiny.model(name, "sdpa"), tiny.tokens()
+    hf.share(model, "QKK")
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(ids, use_cache=False).logits, model(ids, use_cache=False).logits, **CLOSE)

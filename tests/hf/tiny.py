@@ -9,10 +9,10 @@ VOCABULARY, MODEL, HEADS, GROUPS, CHANNELS = 37, 24, 4, 2, 10
 SQUARE = 6  # channels of a head where d_model / heads is all the model admits
 WINDOW = 5
 
-_own = {"vocab_size": VOCABULARY, "hidden_size": MODEL, "num_attention_heads": HEADS, "num_hidden_layers": 2,
+OWN = {"vocab_size": VOCABULARY, "hidden_size": MODEL, "num_attention_heads": HEADS, "num_hidden_layers": 2,
         "intermediate_size": 20, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
         "eos_token_id": None}  # fmt: skip
-_groups = {**_own, "num_key_value_heads": GROUPS}
+_groups = {**OWN, "num_key_value_heads": GROUPS}
 _heads = {**_groups, "head_dim": CHANNELS}
 _partial = {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}
 _base = {"rope_type": "default", "rope_theta": 150000.0}
@@ -22,12 +22,12 @@ _full = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window
 
 MAKERS = {
     "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**_gpt2, scale_attn_by_inverse_layer_idx=True)),
-    "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**_own)),
-    "roberta": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**_own)),
-    "xlm-roberta": lambda: hf.XLMRobertaForMaskedLM(hf.XLMRobertaConfig(**_own)),
-    "camembert": lambda: hf.CamembertForMaskedLM(hf.CamembertConfig(**_own)),
-    "electra": lambda: hf.ElectraForMaskedLM(hf.ElectraConfig(**_own, embedding_size=8)),
-    "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**{**_own, "hidden_size": 32}, **_partial)),
+    "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**OWN)),
+    "roberta": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**OWN)),
+    "xlm-roberta": lambda: hf.XLMRobertaForMaskedLM(hf.XLMRobertaConfig(**OWN)),
+    "camembert": lambda: hf.CamembertForMaskedLM(hf.CamembertConfig(**OWN)),
+    "electra": lambda: hf.ElectraForMaskedLM(hf.ElectraConfig(**OWN, embedding_size=8)),
+    "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**{**OWN, "hidden_size": 32}, **_partial)),
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**_heads)),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**_heads, sliding_window=WINDOW)),
     "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**_groups, use_sliding_window=True, **_full)),

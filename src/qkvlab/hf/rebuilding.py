@@ -160,7 +160,7 @@ def _rebuild(found: Found, projections: Projections) -> None:
     for name in found.family.PROJECTIONS:
         delattr(module, name)
     module.__class__ = mixed(found.family.Rebuilt, type(module))
-    module.projections = projections
+    module.projections = projections.train(module.training)
     module.angles = () if found.angles is None else (found.angles,)
     if hasattr(module, "num_key_value_groups"):
         module.num_key_value_groups = found.read.dims.heads // projections.design.kv_heads(found.read.dims)
