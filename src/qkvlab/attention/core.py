@@ -64,7 +64,7 @@ def shares(
     q: Tensor, k: Tensor, visible: Visible, scoring: Scoring, rows: Span | None = None, keys: Span | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scores and weights, each (..., h, t, s), of some queries over some keys; all unless said."""
-    rows, keys = rows or visible.all_rows, keys or visible.all_keys
+    rows, keys = visible.all_rows if rows is None else rows, visible.all_keys if keys is None else keys
     scores = scaled_scores(q, k, scoring.root)
     if scoring.bends:
         back = visible.back(rows, keys)
@@ -119,7 +119,7 @@ def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, 
     if groups != v.shape[-3] or (heads_differ and visible.rows_are_alike):
         k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
     if allowed is not None and groups != heads and heads_differ:
-        allowed = _as_rows(allowed.expand(*allowed.shape[:-2], len(rows), len(keys)), groups)
+        allowed = _as_rows(allowed.expand(*allowed.shape[:-2], rows.count, keys.count), groups)
     elif allowed is not None and groups != heads and allowed.shape[-2] > 1:
         allowed = torch.cat([allowed] * (heads // groups), -2)
     out = _fused(_as_rows(q, groups), k, v, allowed, scoring)

@@ -32,6 +32,11 @@ class Span:
         return self.stop - self.start
 
     @property
+    def count(self) -> int:
+        """What `len` gives, which may be a symbol: `len` would fix the size of a graph that is to hold for many."""
+        return self.stop - self.start
+
+    @property
     def slice(self) -> slice:
         return slice(self.start, self.stop)
 
@@ -205,4 +210,4 @@ def without_self(allowed: Tensor | None, rows: Span, keys: Span, device: torch.d
 
 
 def _cut(mask: Tensor, axis: int, span: Span) -> Tensor:
-    return mask if mask.shape[axis] == 1 else mask.narrow(axis, span.start, len(span))
+    return mask if mask.shape[axis] == 1 else mask.narrow(axis, span.start, span.count)

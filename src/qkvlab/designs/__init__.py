@@ -6,6 +6,6 @@ Nothing here imports PyTorch until a design is built.
 from qkvlab.designs.design import Design, Matrix
 from qkvlab.designs.ways import PATTERNS, Way
 
-__all__ = ["PATTERNS", "Design", "Matrix", "Way", "catalogue", "examples", "parse"]
+__all__ = ["PATTERNS", "Design", "Matrix", "Way", "catalogue", "examples", "famous", "parse"]
 
-from qkvlab.designs.grammar import catalogue, examples, parse  # reads this folder, so it comes last
+from qkvlab.designs.grammar import catalogue, examples, famous, parse  # reads this folder, so it comes last

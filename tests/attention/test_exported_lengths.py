@@ -1,0 +1,47 @@
+"""One exported program serves texts of many lengths and batches of many sizes, with every limit on what is seen."""
+
+import pytest
+import torch
+from torch.export import Dim, export
+
+from qkvlab import Attention
+from qkvlab.attention import core
+
+shares_of = core.shares
+
+
+def one_program_serves_every_length(name, route):
+    """What is exported on ten tokens equals the layer on others."""
+    torch.manual_seed(0)
+    layer = Attention(name, d_model=32, heads=4, route=route)
+    x, lengths, mask = torch.randn(2, 10, 32), torch.tensor([10, 6]), torch.ones(10, 10, dtype=torch.bool)
+    batch, tokens = Dim("batch", min=2, max=8), Dim("tokens", min=2, max=core.ROWS)
+    shapes = {"causal": None, "padding": {0: batch}, "mask": {0: tokens, 1: tokens}}
+    program = export(
+        layer,
+        (x,),
+        {"causal": True, "padding": lengths, "mask": mask},
+        dynamic_shapes={"x": {0: batch, 1: tokens}, **shapes},
+        # guards that hold for every length, but that PyTorch cannot prove, are then asserted when it runs
+        prefer_deferred_runtime_asserts_over_guards=True,
+    ).module()
+    for b, t in ((3, 17), (2, 3), (4, core.ROWS)):
+        x, mask = torch.randn(b, t, 32), torch.rand(t, t) < 0.7
+        limits = {"causal": True, "padding": torch.arange(1, b + 1), "mask": mask}
+        assert torch.allclose(program(x, **limits), layer(x, **limits), atol=1e-5), (b, t)
+
+
+@pytest.mark.parametrize("route", ["plain", "fused"])
+@pytest.mark.parametrize("name", ["QKV/kv2/rope", "QKV/kv2/cap5/alibi", "QQV/noself/sink", "QKV/diff/window4"])
+def test_one_program_serves_every_length(name, route):
+    one_program_serves_every_length(name, route)
+
+
+def spans_are_judged_by_their_length(q, k, visible, scoring, rows=None, keys=None):
+    return shares_of(q, k, visible, scoring, rows or visible.all_rows, keys or visible.all_keys)
+
+
+def test_a_length_that_is_looked_at_is_caught(monkeypatch):
+    monkeypatch.setattr(core, "shares", spans_are_judged_by_their_length)
+    with pytest.raises(torch._dynamo.exc.UserError, match="tokens"):
+        one_program_serves_every_length("QKV/cap5", "fused")
