@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention.direct import direct, multiplied
-from qkvlab.attention.prepared import Prepared
+from qkvlab.attention.prepared import Prepared, can_be_followed
 from qkvlab.attention.visible import Span
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
@@ -144,12 +144,13 @@ class Cache:
     def prepared(self, layer: Attention, design: Design) -> Prepared | None:
         """Return the layer's matrices side by side, or None for the first tokens, which are many as a rule.
 
-        They are read anew when a parameter was written to, and whenever the cache begins anew.
+        They are read anew when a parameter was written to, and whenever the cache begins anew; None where that is not
+        seen.
         """
         if self._length == 0:
             self._prepared = None
         elif self._prepared is None or not self._prepared.stands(layer, design):
-            self._prepared = Prepared(layer, design)
+            self._prepared = Prepared(layer, design) if can_be_followed(layer) else None
         return self._prepared
 
     def add(self, memory: Memory) -> None:

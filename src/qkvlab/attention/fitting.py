@@ -68,6 +68,9 @@ def require_memory(memory: Any, x: Tensor, design: Design, dims: Dims) -> None:
         )
     for name, kept in memory.kept.items():
         _require_beside(f"{name} of the memory", kept, x, "x")
+    if memory.positions is not None and not isinstance(memory.positions, Tensor):
+        raise BadInput(f"positions of {first[-1]} keys must be a tensor; got {type(memory.positions).__name__}.")
+    require_device("positions of the memory", memory.positions, x)
     require_positions("keys", first[-1], memory.positions, first[:-1])
 
 

@@ -67,7 +67,7 @@ def attend_packed(
             raise BadInput(f"{name} takes no {each}: its texts attend to themselves and hold no padding.")
     if causal is not False:
         causal_shift(1, 1, causal)
-    if x.is_nested:
+    if isinstance(x, Tensor) and x.is_nested:
         if lengths is not None:
             raise BadInput("a nested x knows its lengths; pass it without packed.")
         tokens, offsets = _opened(x, layer.dims.d_model)

@@ -35,6 +35,14 @@ def continued(first: int, x: Tensor) -> Tensor:
     return torch.arange(first, first + x.shape[1], device=x.device)
 
 
+def can_be_followed(layer: Attention) -> bool:
+    """Whether writing to the layer's matrices is seen: not where they are computed, nor made in inference mode."""
+    held = layer.projections._parameters
+    return all(name in held for name in layer.projections.weights) and not any(
+        weight is not None and weight.is_inference() for weight in held.values()
+    )
+
+
 class Prepared:
     """The matrices of a layer side by side, so that x is read once; W_Q is divided by the root where that says all.
 
@@ -48,7 +56,7 @@ class Prepared:
     def __init__(self, layer: Attention, design: Design) -> None:
         self.design, self.scoring = design, scoring_of(layer, design)
         self._weights = layer.projections.weights
-        self._written = [(weight, weight._version, weight.data_ptr()) for weight in self._weights.values()]
+        self._written = {name: (weight, weight._version, weight.data_ptr()) for name, weight in self._weights.items()}
         first = [f"{name}_down" if f"{name}_down" in self._weights else name for name in design.products(layer.dims)]
         first = [name for name in first if name in multiplied(design, layer.dims)]
         self._names = [f"made:{name}" for name in first]
@@ -69,10 +77,10 @@ class Prepared:
 
     def stands(self, layer: Attention, design: Design) -> bool:
         """Whether nothing has been written to the layer's parameters since."""
-        now = layer.projections._parameters.values()
+        now = layer.projections._parameters
         return self.design is design and all(
-            weight is not None and weight is seen and weight._version == version and weight.data_ptr() == at
-            for weight, (seen, version, at) in zip(now, self._written, strict=True)
+            now.get(name) is seen and seen._version == version and seen.data_ptr() == at
+            for name, (seen, version, at) in self._written.items()
         )
 
     def project(self, layer: Attention, x: Tensor, first: int) -> tuple[Tensor, Memory]:
