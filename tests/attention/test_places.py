@@ -138,6 +138,7 @@ def test_cast(design, dtype, tolerance):
 def test_called_with_other_weights(design):
     layer = attention(design, route="fused")
     other, x = of_the_same_kind(layer), tokens(layer.dims)
+    layer(x)
     assert torch.equal(functional_call(layer, other.state_dict(), (x,), {"causal": True}), other(x, causal=True))
 
 
