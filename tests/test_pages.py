@@ -62,7 +62,7 @@ def test_links_and_names_of_a_page_lead_somewhere(path):
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)#]+)\)", prose):
         assert link.startswith("https://") or (DOCS / link).exists(), link
-    for example in re.findall(r"`((?:examples|tests|src)/[^`]+)`", text):
+    for example in re.findall(r"`((?:examples|tests|src|benchmarks)/[^`]+)`", text):
         assert (DOCS.parent / example).exists(), example
 
 
