@@ -171,6 +171,7 @@ REFUSED = {
     "flags": (torch.ones(12, dtype=torch.bool), r"whole numbers \(texts,\); got torch\.bool \(12,\)"),
     "two axes": (torch.tensor([[6, 6]]), r"whole numbers \(texts,\); got torch\.int64 \(1, 2\)"),
     "one number": (12, r"whole numbers \(texts,\); got 12"),
+    "no numbers": (torch.tensor([6, 6], device="meta"), r"got torch\.int64 \(2,\) on meta"),
     "no axis": (torch.tensor(12), r"got torch\.int64 \(\)"),
     "fractions in a list": ([6.0, 6.0], r"got \[6\.0, 6\.0\]"),
     "truth": ([True] * 12, r"got \[True, True"),

@@ -69,13 +69,18 @@ def test_autocast(design, route):
 
 
 @every_design
-def test_a_step_under_autocast(design):
-    layer = attention(design, route="fused", dtype=torch.float32)
-    x, wanted = tokens(layer.dims, dtype=torch.float32), layer(tokens(layer.dims, dtype=torch.float32), causal=True)
-    cache = layer.new_cache(2, 5)
-    with torch.autocast("cpu", torch.bfloat16):
-        got = torch.cat([layer.step(part, cache) for part in x.split((2, 1, 2), 1)], 1)
-    agree([got], [wanted], 0.1)
+@pytest.mark.parametrize("route", ["fused", "plain"])
+def test_a_step_under_autocast(design, route):
+    layer = attention(design, route=route, dtype=torch.float32)
+    x = tokens(layer.dims, dtype=torch.float32)
+    wanted = layer(x, causal=True)
+    for kept in (torch.float32, torch.bfloat16):
+        for given in (x, x.bfloat16()):
+            cache = layer.new_cache(2, 5, dtype=kept)
+            with torch.autocast("cpu", torch.bfloat16):
+                got = torch.cat([layer.step(part, cache) for part in given.split((2, 1, 2), 1)], 1)
+            assert (got.dtype, cache.dtype) == (torch.bfloat16, kept)
+            agree([got], [wanted], 0.1)
 
 
 @every_design
@@ -88,7 +93,11 @@ def test_built_on_meta(design):
         layer = Attention(design, **given)
     assert all(each.is_meta for each in layer.state_dict().values())
     x = tokens(dims, dtype=torch.float32)
-    assert layer(x.to("meta"), causal=True).shape == x.shape
+    nowhere = x.to("meta")
+    assert layer(nowhere, causal=True, padding=LENGTHS.to("meta")).shape == x.shape
+    assert layer(nowhere, layer.remember(nowhere), positions=torch.arange(5, device="meta")).shape == x.shape
+    assert layer(nowhere[0], packed=(2, 3)).shape == x[0].shape
+    assert layer.step(nowhere, layer.new_cache(2, 5)).shape == x.shape
     layer.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in layer.parameters():

@@ -133,7 +133,8 @@ class Cache:
                 f"x must be (batch={self.batch}, tokens, d_model={self.dims.d_model}) for this cache; "
                 f"got {tuple(x.shape)}."
             )
-        if x.dtype != self.dtype or x.device != self.device:
+        cast = x.dtype == self.dtype or torch.is_autocast_enabled(x.device.type)
+        if not cast or x.device != self.device:
             raise BadInput(f"this cache holds {self.dtype} on {self.device}; x is {x.dtype} on {x.device}.")
         if self._length + x.shape[1] > self.max_tokens:
             raise BadInput(

@@ -59,8 +59,8 @@ def padding_mask(keys: int, padding: Tensor) -> Tensor:
             "padding must be lengths, whole numbers (batch,), or booleans (batch, keys), True for real "
             f"tokens; got {padding.dtype} {tuple(padding.shape)}."
         )
-    # a compiled or exported graph cannot look at values
-    if not torch.compiler.is_compiling() and bool(((padding < 0) | (padding > keys)).any()):
+    # a compiled or exported graph cannot look at values, and on ``meta`` there are none
+    if not (torch.compiler.is_compiling() or padding.is_meta) and bool(((padding < 0) | (padding > keys)).any()):
         raise BadInput(f"lengths must lie in 0..{keys}; got {padding.tolist()}.")
     return (torch.arange(keys, device=padding.device) < padding[:, None])[:, None, None, :]
 

@@ -136,10 +136,10 @@ def _sorted(lengths: list[int]) -> tuple[list[Run], list[int] | None]:
 def _whole(lengths: Lengths, total: int) -> list[int]:
     if isinstance(lengths, Tensor):
         whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
-        if not whole or lengths.ndim != 1:
+        if not whole or lengths.ndim != 1 or lengths.is_meta:
             raise BadInput(
                 f"packed must be the length of each text, whole numbers (texts,); got {lengths.dtype} "
-                f"{tuple(lengths.shape)}."
+                f"{tuple(lengths.shape)} on {lengths.device}."
             )
         lengths = lengths.tolist()
     elif not isinstance(lengths, Sequence) or not all(isinstance(n, int) and not isinstance(n, bool) for n in lengths):

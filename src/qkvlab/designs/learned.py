@@ -53,8 +53,10 @@ class Learned(Placed):
         return weights["places"][positions]
 
     def _within(self, positions: Array) -> None:
-        # a compiled or exported graph cannot look at values
-        if not isinstance(positions, np.ndarray) and functions(positions).compiler.is_compiling():
+        # a compiled or exported graph cannot look at values, and on ``meta`` there are none
+        if not isinstance(positions, np.ndarray) and (
+            functions(positions).compiler.is_compiling() or positions.is_meta
+        ):
             return
         if bool(((positions < 0) | (positions >= self.limit)).any()):
             low, high = int(positions.min()), int(positions.max())
