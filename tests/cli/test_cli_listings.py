@@ -10,10 +10,7 @@ import pytest
 from calling import COMMAND, environment, outside
 
 import qkvlab
-from qkvlab import designs as all_designs
 from qkvlab import tasks
-from qkvlab.contracts import Dims
-from qkvlab.errors import Refusal
 
 COMMANDS = ["study", "report", "ask", "look", "claims", "designs", "tasks"]
 
@@ -61,7 +58,15 @@ def test_without_a_command_there_is_help(cli_here):
         (["studdy"], "studdy"),
         (["--nosuch"], "No such option"),
         (["designs", "--nosuch"], "No such option"),
-        (["designs", "extra"], "extra"),
+        (["designs", "extra"], "unknown design 'extra'"),
+        (["designs", "QKV", "QQV/kv2"], "QQV makes q and k with one matrix"),
+        (["designs", "QKV/kv5"], "kv_heads=5"),
+        (["designs", "QKV/learned16"], "knows positions 0 to 15"),
+        (["designs", "--tokens", "0"], "tokens must be a whole number from 1"),
+        (["designs", "--tokens", "-3"], "got -3"),
+        (["designs", "--tokens", "1" * 30], "tokens must be"),
+        (["designs", "--bytes", "0"], "bytes must be a whole number from 1 to 16"),
+        (["designs", "--bytes", "1.5"], "--bytes"),
         (["designs", "--d-model"], "--d-model"),
         (["designs", "--d-model", "x"], "--d-model"),
         (["designs", "--d-model", "nan"], "--d-model"),
@@ -79,33 +84,6 @@ def test_without_a_command_there_is_help(cli_here):
 )
 def test_refusals(cli_here, arguments, phrase):
     assert phrase in cli_here(*arguments).refusal()
-
-
-@pytest.mark.parametrize("sizes", [(768, 12, None), (64, 1, None), (64, 4, 8), (6, 2, None)])
-def test_designs_are_listed_with_their_cost(cli_here, sizes):
-    d_model, heads, d_head = sizes
-    more = ["--d-head", str(d_head)] if d_head else []
-    document = cli_here("designs", "--d-model", str(d_model), "--heads", str(heads), *more, "--json").json
-    dims = Dims.of(d_model, heads, d_head)
-    assert document["dims"] == vars(dims)
-    assert [row["design"] for row in document["designs"]] == sorted(all_designs.examples(), key=lambda n: "/" in n)
-    for row in document["designs"]:
-        design = all_designs.parse(row["design"])
-        try:
-            cost = vars(design.cost(dims))
-        except Refusal as refusal:
-            cost = {"refused": str(refusal)}
-        assert row == {"design": row["design"], **vars(design.words), **cost}
-
-
-@pytest.mark.parametrize(("lang", "phrase"), [("zh", "Q、K 同一矩阵"), ("en", "one matrix for Q and K")])
-def test_words_come_before_codes(cli_here, lang, phrase, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    said = cli_here("designs", "--lang", lang)
-    line = next(line for line in said.out.splitlines() if " QQV " in line)
-    assert line.index(phrase) < line.index("QQV") and "1,179,648" in line
-    refused = cli_here("designs", "--lang", lang, "--d-model", "64", "--heads", "1")
-    assert "QKV/kv2: " in refused.out and "kv_heads=2" in refused.out
 
 
 def test_tasks_are_listed(cli_here, monkeypatch):
@@ -139,6 +117,8 @@ def test_the_language_is_that_of_the_locale(cli_here, monkeypatch, locale, phras
         ["ask", "怎么减肥？"],
         ["ask", "跑酷"],
         ["designs"],
+        ["designs", "MLA/rope", "QKV/diff"],
+        ["designs", "--json"],
         ["tasks", "--json"],
         ["--help"],
         ["study", "nosuch"],

@@ -238,5 +238,7 @@ def test_the_contract_catches_it(judge, bug):
 
 
 def test_every_check_of_a_design_has_caught_something():
-    of_designs = {check.__name__ for check in CHECKS if not check.__module__.endswith((".attending", ".decoding"))}
+    of_designs = {
+        check.__name__ for check in CHECKS if not check.__module__.endswith((".attending", ".decoding", ".packing"))
+    }
     assert of_designs <= {judge for judge, _ in BUGS}

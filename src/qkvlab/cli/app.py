@@ -199,19 +199,30 @@ def look(
 
 @app.command()
 def designs(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Designs to show in detail, such as QKK/kv2; leave it out to list all.")
+    ] = None,
     d_model: Annotated[int, typer.Option(help="Width of x.")] = 768,
     heads: Annotated[int, typer.Option(help="Query heads.")] = 12,
     d_head: Annotated[int | None, typer.Option(help="Channels of a head; d_model / heads unless given.")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of a forward pass, and in the cache.")] = 4096,
+    number: Annotated[int, typer.Option("--bytes", help="Bytes of a number: 2 is bfloat16.")] = 2,
     lang: LangOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List every design with what it costs at your sizes.
+    """List every design with what a layer of it costs at your sizes, or show some in detail.
 
-    **Example** `qkvlab designs --d-model 4096 --heads 32`
+    **Examples**
+
+    `qkvlab designs --d-model 4096 --heads 32`
+
+    `qkvlab designs QKK/kv4/rope deepseek-v3 --tokens 8192`
     """
-    from qkvlab.cli.listings import list_designs
+    from qkvlab.cli.designs import list_designs
+    from qkvlab.contracts import Dims
 
-    list_designs(d_model, heads, d_head, lang=_lang(lang), as_json=json)
+    dims = Dims.of(d_model, heads, d_head)
+    list_designs(names or [], dims, tokens, number, lang=_lang(lang), as_json=json)
 
 
 @app.command()

@@ -54,3 +54,4 @@ class Alibi(Around):
 
 PART = (r"alibi", Alibi)
 EXAMPLES = (Alibi(Way("QKV")), Alibi(Way("QKK", 2)), Alibi(Uniform()))
+SHOWN = (Alibi(Way("QKV")),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from qkvlab.contracts import Array, Dims, HeadSizes, Memory
+from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
 from qkvlab.designs.design import Bend, Design, Matrix, Weights
 from qkvlab.errors import BadInput
 
@@ -25,6 +25,12 @@ class Around(Design):
             if type(inside) is type(self):
                 raise BadInput(f"a part can stand in a design once; got {self.name}.")
             inside = inside.inner
+
+    @property
+    def adds(self) -> Words:
+        """What the part says behind the words of the inner design."""
+        inner, whole = self.inner.words, self.words
+        return Words(whole.zh.removeprefix(inner.zh).lstrip("，"), whole.en.removeprefix(inner.en).lstrip("; "))
 
     @property
     def sees_itself(self) -> bool:

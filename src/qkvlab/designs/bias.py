@@ -57,3 +57,4 @@ def _make(inner: Design, only: str | None) -> Design:
 
 PART = (r"bias(qkv)?", _make)
 EXAMPLES = (Bias(Way("QKV")), Bias(Way("QKK", 2), behind_out=False), Bias(Way("QQV")))
+SHOWN = (Bias(Way("QKV")), Bias(Way("QKV"), behind_out=False))

@@ -44,3 +44,4 @@ class Cap(Around):
 
 PART = (r"cap([0-9]{1,6})", lambda inner, limit: Cap(inner, int(limit)))
 EXAMPLES = (Cap(Way("QKV", 2), 2),)
+SHOWN = (Cap(Way("QKV"), 50),)

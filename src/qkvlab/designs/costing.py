@@ -5,10 +5,7 @@ Everything follows from what the design says of itself; nothing is declared twic
 
 from __future__ import annotations
 
-import numpy as np
-
 from qkvlab.contracts import Dims, LayerCost
-from qkvlab.designs.counting import Tally
 from qkvlab.designs.design import Design
 from qkvlab.designs.grammar import parse
 from qkvlab.designs.work import cheaper, reach, work
@@ -38,7 +35,7 @@ def cost(design: str | Design, dims: Dims, tokens: int, *, bytes_per_number: int
     design = parse(design) if isinstance(design, str) else design
     dims = design.sizes(dims)
     counted = work(design, dims)
-    _require_place(design, dims, tokens)
+    design.kept(dims, tokens - 1)  # a table of positions may end before
     out = dims.heads * dims.d_value * dims.d_model
     bias = dims.d_model if design.out_bias else 0
     keys = len(reach(design, tokens - 1, 1))
@@ -54,10 +51,3 @@ def cost(design: str | Design, dims: Dims, tokens: int, *, bytes_per_number: int
         read_weight_bytes=(sum(counted.read.values()) + out + bias) * bytes_per_number,
         read_cache_bytes=keys * own.cache_per_token * bytes_per_number,
     )
-
-
-def _require_place(design: Design, dims: Dims, tokens: int) -> None:
-    # a table of positions may end before the last token
-    tally = Tally()
-    weights = tally.weights({name: (m.rows, m.columns) for name, m in design.matrices(dims).items()})
-    design.remember(weights, tally.zeros(1, dims.d_model), dims, np.array([tokens - 1]))

@@ -272,12 +272,21 @@ class Design(ABC):
         """
         matrices = self.matrices(dims)
         entries = sum(m.rows * m.columns for m in matrices.values())
-        tally = Tally()
-        weights = tally.weights({name: (m.rows, m.columns) for name, m in matrices.items()})
-        memory = self.remember(weights, tally.zeros(1, dims.d_model), dims, None)
-        kept = sum(array.size for array in memory.kept.values())
         multiplied = sum(m.rows * m.columns for m in matrices.values() if m.multiplies)
+        kept = sum(self.kept(dims).values())
         return Cost(parameters=entries, flops_per_token=2 * multiplied, cache_per_token=kept)
+
+    def kept(self, dims: Dims, position: int | None = None) -> dict[str, int]:
+        """Count the numbers that one token leaves in memory, by the name of each kept array.
+
+        Args:
+            dims: sizes.
+            position: where the token stands; some designs refuse what stands too far on.
+        """
+        tally, at = Tally(), None if position is None else np.array([position])
+        weights = tally.weights({name: (m.rows, m.columns) for name, m in self.matrices(dims).items()})
+        memory = self.remember(weights, tally.zeros(1, dims.d_model), dims, at)
+        return {name: array.size for name, array in memory.kept.items()}
 
     def __str__(self) -> str:
         return self.name

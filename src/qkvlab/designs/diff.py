@@ -170,3 +170,4 @@ def _make(inner: Design, depth: str) -> Diff:
 PART = (r"diff([0-9]{0,4})", _make)
 NAMES = {"differential": "QKV/diff"}
 EXAMPLES = (Diff(Way("QKV")), Diff(Way("QKK", 2), 1))
+SHOWN = (Diff(Way("QKV")),)

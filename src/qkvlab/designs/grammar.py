@@ -44,8 +44,22 @@ def examples() -> dict[str, Design]:
     for module in _modules():
         for design in getattr(module, "EXAMPLES", ()):
             found[design.name] = design
+    return _ordered(found)
+
+
+def _ordered(found: dict[str, Design]) -> dict[str, Design]:
     order = sorted(found, key=lambda name: ("/" in name, name[:3] not in PATTERNS))
     return {name: found[name] for name in order}
+
+
+@cache
+def shown() -> dict[str, Design]:
+    """Return what a listing shows of every file, by name, in the order of `examples`: ``SHOWN``, or its examples.
+
+    Examples are for tests and have tiny numbers, such as a window of 3; ``SHOWN`` has usual ones.
+    """
+    found = [design for module in _modules() for design in getattr(module, "SHOWN", getattr(module, "EXAMPLES", ()))]
+    return _ordered({design.name: design for design in found})
 
 
 @cache

@@ -67,3 +67,4 @@ class Learned(Placed):
 
 PART = (r"learned([0-9]{1,7})", lambda inner, limit: Learned(inner, int(limit)))
 EXAMPLES = (Learned(Way("QKV"), 16), Learned(Way("XXV"), 16))
+SHOWN = (Learned(Way("QKV"), 4096),)

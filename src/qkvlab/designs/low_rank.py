@@ -61,3 +61,4 @@ class LowRank(Around):
 
 PART = (r"rank([0-9]{1,5})", lambda inner, rank: LowRank(inner, int(rank)))
 EXAMPLES = (LowRank(Way("QKV", 2), 3), LowRank(Way("QKK"), 4))
+SHOWN = (LowRank(Way("QKV"), 64),)

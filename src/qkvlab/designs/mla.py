@@ -192,3 +192,4 @@ EXAMPLES = (
     MLA(rotation=Rotation(pairing="interleaved")),
     MLA(11, 7, replace(read("-base500-yarn-by4-of16"), pairing="interleaved"), 4),
 )
+SHOWN = (MLA(), MLA(rotation=Rotation(pairing="interleaved")))

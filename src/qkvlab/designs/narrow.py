@@ -40,3 +40,4 @@ class Narrow(Around):
 
 PART = (r"h([0-9]{1,5})", lambda inner, channels: Narrow(inner, int(channels)))
 EXAMPLES = (Narrow(Way("QKV"), 16),)
+SHOWN = (Narrow(Way("QKV"), 32),)

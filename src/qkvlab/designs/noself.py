@@ -32,3 +32,4 @@ class NoSelf(Around):
 
 PART = (r"noself", NoSelf)
 EXAMPLES = (NoSelf(Way("QQV")),)
+SHOWN = (NoSelf(Way("QKV")),)

@@ -56,3 +56,4 @@ def _make(inner: Design, epsilon: str | None) -> Design:
 
 PART = (r"qknorm(?:-eps([0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?))?", _make)
 EXAMPLES = (QKNorm(Way("QKV", 2)), QKNorm(Way("QKK"), 0.1), QKNorm(Way("QQV")))
+SHOWN = (QKNorm(Way("QKV")),)

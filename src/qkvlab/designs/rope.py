@@ -123,3 +123,4 @@ EXAMPLES = (
     Rope(Way("QQV"), read("-interleaved-first4-yarn-by4-of16")),
     RopeKV(Way("QKK")),
 )
+SHOWN = (Rope(Way("QKV")), Rope(Way("QKK")), RopeKV(Way("QKK")))

@@ -38,3 +38,4 @@ class Sink(Around):
 
 PART = (r"sink", Sink)
 EXAMPLES = (Sink(Way("QKV", 2)),)
+SHOWN = (Sink(Way("QKV")),)

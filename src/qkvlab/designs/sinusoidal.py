@@ -35,3 +35,4 @@ class Sinusoidal(Placed):
 PART = (r"sin", Sinusoidal)
 NAMES = {"transformer": "QKV/sin"}
 EXAMPLES = (Sinusoidal(Way("QKV")), Sinusoidal(Way("QQV")))
+SHOWN = (Sinusoidal(Way("QKV")),)

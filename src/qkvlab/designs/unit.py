@@ -93,3 +93,4 @@ def _make(inner: Design, which: str, length: str | None) -> Design:
 PART = (r"unit(norm|keys)([0-9]{1,9})?", _make)
 NAMES = {"reformer": "QQV/unitkeys/noself"}
 EXAMPLES = (UnitNorm(Way("QKV"), 16), UnitKeys(Way("QQV")), UnitKeys(Way("QKK", 2)))
+SHOWN = (UnitNorm(Way("QKV")), UnitKeys(Way("QKV")))

@@ -43,3 +43,4 @@ class VNorm(Around):
 PART = (r"vnorm", VNorm)
 NAMES = {"gemma4": "QKK/qknorm/vnorm/rope-base1000000-proportional-keep0.25"}
 EXAMPLES = (VNorm(Way("QKK", 2)),)
+SHOWN = (VNorm(Way("QKV")),)

@@ -159,4 +159,5 @@ NAMES = {
     "identity-query": "XKV",  # Karbevski & Mijoski, arXiv 2510.23912
     "symmetric": "QQV",  # Courtois et al., ACL Findings 2024
 }
+SHOWN = (*(Way(pattern) for pattern in PATTERNS), *(Way("QKV", groups) for groups in (8, 4, 2, 1)), Way("QKK", 4))
 EXAMPLES = (*(Way(pattern) for pattern in PATTERNS), Way("QKV", 1), Way("QKV", 2), Way("QKK", 2))

@@ -45,3 +45,4 @@ class Window(Around):
 
 PART = (r"window([0-9]{1,7})", lambda inner, tokens: Window(inner, int(tokens)))
 EXAMPLES = (Window(Way("QKV", 2), 3), Window(NoSelf(Way("QQV")), 2))
+SHOWN = (Window(Way("QKV"), 1024),)
