@@ -25,7 +25,7 @@ def blocks(path):
 
 
 def said(code):
-    """What stands in the code beside comments."""
+    """What stands in the code beside comments and line breaks."""
     tokens = tokenize.generate_tokens(io.StringIO(code).readline)
     return [token.string for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
 
