@@ -52,6 +52,25 @@ def test_compiled_in_one_graph(design):
     agree(values_and_gradients(layer, x, compiled, **options), values_and_gradients(layer, x, **options), 1e-10)
 
 
+class Across(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, y):
+        return self.layer(x, self.layer.remember(y), causal="bottom-right")
+
+
+@pytest.mark.parametrize("name", ["QKV/bias", "QKK/kv2/rope", "MLA11", "QKV/sin"])
+def test_a_memory_made_in_the_graph(name):
+    torch.compiler.reset()
+    across = Across(attention(examples()[name], route="fused"))
+    x, y = tokens(across.layer.dims), tokens(across.layer.dims, 7, seed=3)
+    wanted = across(x, y)
+    agree([torch.compile(across, fullgraph=True, backend="aot_eager")(x, y)], [wanted], 1e-10)
+    agree([torch.export.export(across, (x, y)).module()(x, y)], [wanted], 1e-10)
+
+
 @every_design
 @pytest.mark.parametrize("route", ["fused", "plain"])
 def test_autocast(design, route):
