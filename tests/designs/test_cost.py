@@ -143,6 +143,10 @@ def test_numbers_that_cannot_be_meant(number):
 
 
 def test_designs_that_cannot_be():
+    with pytest.raises(BadInput, match=r"such as Dims\.of\(4096, 32\); got 512"):
+        qkvlab.cost("QKV", 512, 8)
+    with pytest.raises(BadInput, match="got None"):
+        qkvlab.cost(None, LLAMA, 8)
     with pytest.raises(BadInput, match="unknown design"):
         qkvlab.cost("QQW", LLAMA, 8)
     with pytest.raises(Refusal, match="kv_heads=3"):
@@ -188,6 +192,9 @@ def test_products_have_the_shapes_and_flops_of_real_ones():
     for wrong in ((3, 4), (5,)):
         with pytest.raises(ValueError, match="product of matrices"):
             tally.zeros(2, 5) @ tally.zeros(*wrong)
+    for axes, arrays in (("ab,bc", 2), ("ab,bc,cd->ad", 3), ("ab->a", 1)):
+        with pytest.raises(ValueError, match="einsum of two arrays"):
+            np.einsum(axes, *[tally.zeros(2, 2)] * arrays)
     with pytest.raises(ValueError, match="two sizes"):
         np.einsum("ab,bc->ac", tally.zeros(2, 3), tally.zeros(4, 5))
 

@@ -32,7 +32,9 @@ def cost(design: str | Design, dims: Dims, tokens: int, *, bytes_per_number: int
     for name, number in (("tokens", tokens), ("bytes_per_number", bytes_per_number)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise BadInput(f"{name} must be a positive whole number; got {number!r}.")
-    design = parse(design) if isinstance(design, str) else design
+    if not isinstance(dims, Dims):
+        raise BadInput(f"dims must be the sizes of a layer, such as Dims.of(4096, 32); got {dims!r}.")
+    design = design if isinstance(design, Design) else parse(design)
     dims = design.sizes(dims)
     counted = work(design, dims)
     design.kept(dims, tokens - 1)  # a table of positions may end before

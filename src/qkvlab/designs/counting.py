@@ -97,7 +97,9 @@ def _product(a: tuple[int, ...], b: tuple[int, ...], tally: Tally) -> Counted:
 
 def _einsum(axes: str, shapes: list[tuple[int, ...]], tally: Tally) -> Counted:
     # of two arrays, with named results, as all here are written: "...htc,lhc->...htl"
-    inside, _, result = axes.replace(" ", "").partition("->")
+    inside, arrow, result = axes.replace(" ", "").partition("->")
+    if not arrow or len(shapes) != 2:
+        raise ValueError(f"an einsum of two arrays that names its result is counted; got {axes!r} of {len(shapes)}")
     sizes: dict[str, int] = {}
     batch: tuple[int, ...] = ()
     for letters, shape in zip(inside.split(","), shapes, strict=True):

@@ -117,5 +117,5 @@ def parse(name: str) -> Design:
             part = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
             if part:
                 return make(inner, *part.groups())
-        raise misread(inner, last, examples().values())
+        raise misread(inner, last, shown().values())
     raise unknown("design", name, (*catalogue(), *famous()))

@@ -32,7 +32,7 @@ def misread(inner: Design, last: str, examples: Iterable[Design]) -> BadInput:
     Args:
         inner: what stands before the last slash.
         last: what stands behind it.
-        examples: designs that show every part.
+        examples: designs that show every part, at usual numbers.
     """
     if re.fullmatch("kv[0-9]{1,6}", last, re.ASCII | re.IGNORECASE) is None:
         return unknown(f"part behind {inner.name}:", last, pieces(examples))
