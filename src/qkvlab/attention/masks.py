@@ -76,6 +76,11 @@ def require_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
             f"mask must be boolean, True where attention is allowed; got {mask.dtype}. "
             "For 0/1 masks pass mask.bool(); additive masks are not taken."
         )
+    if mask.ndim == 3 and len(shape) == 4 and mask.shape[0] not in (1, shape[1]):
+        raise BadInput(
+            f"a mask of three axes is (heads, queries, keys) = {tuple(shape[1:])}; got {tuple(mask.shape)}. "
+            "One for each sequence is given as mask[:, None]."
+        )
     require_broadcast("mask", mask.shape, shape)
 
 

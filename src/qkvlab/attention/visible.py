@@ -177,7 +177,8 @@ class Visible:
         return torch.arange(span.start, span.stop, device=self.device)
 
     def _at(self, positions: Tensor | None, span: Span, shift: int) -> Tensor:
-        return self._places(span) + shift if positions is None else positions[..., span.slice]
+        # distances may be negative and large, whatever whole numbers the caller's are
+        return self._places(span) + shift if positions is None else positions[..., span.slice].long()
 
 
 def standing(queries: int, memory: Memory, causal: Causal) -> Tensor | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qkvlab.contracts import Array, Dims, Words
-from qkvlab.designs.design import Matrix, Weights, functions
+from qkvlab.designs.design import Matrix, Weights, cast, functions
 from qkvlab.designs.placed import Placed
 from qkvlab.designs.ways import Way
 from qkvlab.errors import BadInput
@@ -50,7 +50,7 @@ class Learned(Placed):
                 )
             return weights["places"][:tokens]
         self._within(positions)
-        return weights["places"][positions]
+        return weights["places"][cast(positions, functions(x).int64)]  # bytes would be taken for a mask
 
     def _within(self, positions: Array) -> None:
         # a compiled or exported graph cannot look at values, and on ``meta`` there are none
