@@ -14,7 +14,9 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +227,27 @@ def _bytes(layer: Attention) -> float:
     return one.read_weight_bytes + BATCH * one.read_cache_bytes
 
 
+def origin() -> dict[str, Any]:
+    """Where numbers come from: machine, versions, commit."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    names = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", names.read_text("utf-8")) if names.exists() else []
+    return {
+        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "processor": models[0] if models else platform.processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "commit": git("rev-parse", "HEAD") + (" and changes" if git("status", "--porcelain", "-uno") else ""),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "load before": list(os.getloadavg()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", default=",".join(POINTS), help="some of: " + ", ".join(POINTS))
@@ -241,10 +264,7 @@ def main() -> None:
     shares = {"forward": 1.0, "learning": 2.0, "decoding": 1.0, "designs": 12.0}
     whole = sum({"forward": 12, "learning": 24, "decoding": 4, "designs": 60}[kind] for kind in wanted)
     begun = time.perf_counter()
-    document: dict[str, Any] = {
-        "torch": torch.__version__, "threads": args.threads, "machine": f"{platform.system()} {platform.machine()}",
-        "d_model": D_MODEL, "heads": HEADS,
-    }  # fmt: skip
+    document: dict[str, Any] = {**origin(), "d_model": D_MODEL, "heads": HEADS}
     for kind in wanted:
         seconds = args.seconds * shares[kind] / whole
         document[kind] = beside_qkv(seconds) if kind == "designs" else beside_others(kind, seconds)

@@ -26,8 +26,8 @@ ROWS = 256
 def scaled_scores(q: Tensor, k: Tensor, root: float) -> Tensor:
     """q k^T / root, before bends and masks: (..., h, t, s)."""
     heads, groups = q.shape[-3], k.shape[-3]
-    # q is divided, not the product: q k^T may overflow where the score itself does not
-    return _as_heads(_as_rows(q / root, groups) @ k.swapaxes(-2, -1), heads)
+    # q is scaled, not the product: q k^T may overflow where the score itself does not
+    return _as_heads(_as_rows(q * (1 / root), groups) @ k.swapaxes(-2, -1), heads)
 
 
 def softmax_allowed(
@@ -87,15 +87,20 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
     """
     can = fusible(q, scoring)
     if can and visible.only_causal:
-        return _fused(q, _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3]), None, scoring, causal=True)
-    if q.shape[-2] <= ROWS or (can and visible.rows_are_alike):
+        if not _reads_groups(q, k, v):
+            k, v = _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3])
+        return _fused(q, k, v, None, scoring, causal=True)
+    size = _rows(visible)
+    if q.shape[-2] <= size or (can and visible.rows_are_alike):
         return _block(q, k, v, visible, scoring, visible.all_rows, visible.all_keys)
+    # masks of a window's blocks together grow with the queries alone, and are kept
+    again = _recomputes() and not (can and visible.reach_is_limited)
     found = []
-    for start in range(0, q.shape[-2], ROWS):
-        rows = Span(start, min(start + ROWS, q.shape[-2]))
+    for start in range(0, q.shape[-2], size):
+        rows = Span(start, min(start + size, q.shape[-2]))
         keys = visible.reach(rows)
         parts = q[..., rows.slice, :], k[..., keys.slice, :], v[..., keys.slice, :]
-        if _recomputes():  # the scores of a block, or its mask, are made again for its gradient
+        if again:  # the scores of a block, or its mask, are made again for its gradient
             found.append(checkpoint(_block, *parts, visible, scoring, rows, keys, use_reentrant=False))
         else:
             found.append(_block(*parts, visible, scoring, rows, keys))
@@ -137,13 +142,22 @@ def _fused(
     if allowed is not None and allowed.ndim == 3:
         allowed = allowed[None]
     c, e = q.shape[-1], v.shape[-1]
-    if c != e:  # channels of 0 change nothing
-        q, k, v = (F.pad(part, (0, max(c, e) - part.shape[-1])) for part in (q, k, v))
+    if c < e:  # channels of 0 change nothing
+        q, k = F.pad(q, (0, e - c)), F.pad(k, (0, e - c))
+    elif e < c:
+        v = k if _is_front(v, k) else F.pad(v, (0, c - e))
     if scoring.root != 1:  # here, for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
-        q = q / scoring.root
+        q = q * (1 / scoring.root)
     q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))
     out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=allowed, dropout_p=scoring.dropout, is_causal=causal, scale=1.0
+        q,
+        k,
+        v,
+        attn_mask=allowed,
+        dropout_p=scoring.dropout,
+        is_causal=causal,
+        scale=1.0,
+        enable_gqa=q.shape[-3] != k.shape[-3],
     )
     return out if c == e else out[..., :e]
 
@@ -156,9 +170,31 @@ def fusible(q: Tensor, scoring: Scoring) -> bool:
     return scoring.fusible and not (q.device.type == "cuda" and q.dtype == torch.float64)
 
 
+def _rows(visible: Visible) -> int:
+    # a block of many queries reads keys that most of them do not see
+    return ROWS // 2 if visible.reach_is_limited and 2 * (visible.window or ROWS) <= ROWS else ROWS
+
+
+def _reads_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    # the kernel of the CPU reads a key head for each of its query heads; others may then make queries x keys
+    return q.device.type == "cpu" and k.shape[-3] == v.shape[-3]
+
+
+def _is_front(v: Tensor, k: Tensor) -> bool:
+    # whether v is the first channels of k: then k does as v, and the others are cut off the result
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or _inside_func():
+        return False
+    same = v.data_ptr() == k.data_ptr() and v.dtype == k.dtype
+    return same and v.shape[:-1] == k.shape[:-1] and v.stride() == k.stride()
+
+
+def _inside_func() -> bool:
+    return torch._C._are_functorch_transforms_active()  # no public name
+
+
 def _recomputes() -> bool:
-    inside_func = torch._C._are_functorch_transforms_active()  # no public name; their grad refuses recomputation
-    return torch.is_grad_enabled() and not inside_func and not torch.compiler.is_exporting()
+    # the gradient of `torch.func` refuses recomputation
+    return torch.is_grad_enabled() and not _inside_func() and not torch.compiler.is_exporting()
 
 
 def _as_rows(x: Tensor, groups: int) -> Tensor:

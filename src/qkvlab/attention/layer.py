@@ -14,6 +14,7 @@ from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
+from qkvlab.attention.folding import folded
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.scoring import Scoring
@@ -110,9 +111,9 @@ class Attention(nn.Module):
         if packed is not None or (isinstance(x, Tensor) and x.is_nested):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
-        q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
+        q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
         attend = core.attend_fused if self.route == "fused" else core.attend
-        return self.join(attend(q, k, v, visible, self.scoring()))
+        return self.join(attend(q, k, v, visible, scoring))
 
     def trace(
         self,
@@ -125,8 +126,8 @@ class Attention(nn.Module):
         positions: Tensor | None = None,
     ) -> Trace:
         """Do what `forward` does by the explaining route, without dropout, and keep every step; no ``packed``."""
-        q, k, v, visible = self._look(x, memory, causal, padding, mask, positions)
-        scores, weights = core.shares(q, k, visible, self.scoring())
+        q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=False)
+        scores, weights = core.shares(q, k, visible, scoring)
         return Trace(q, k, v, scores, weights, self.join(core.mix(weights, v)), self._split)
 
     def remember(self, x: Tensor, positions: Tensor | None = None) -> Memory:
@@ -214,13 +215,18 @@ class Attention(nn.Module):
         padding: Tensor | None,
         mask: Tensor | None,
         positions: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Visible]:
+        *,
+        folds: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Visible, Scoring]:
         self.require_tokens(x, positions)
         require_device("padding", padding, x)
         require_device("mask", mask, x)
-        own = memory is None
+        own, scoring = memory is None, self.scoring()
         if memory is None:
-            q, memory = self.projections.project(x, positions)
+            weights = self.projections.weights
+            if folds:
+                weights, scoring = folded(self.design, self.dims, weights, x, scoring)
+            q, memory = self.design.project(weights, x, self.dims, positions)
         else:
             require_memory(memory, x, self.design, self.dims)
             at = standing(x.shape[-2], memory, causal) if positions is None else positions
@@ -238,7 +244,7 @@ class Attention(nn.Module):
             mask=mask,
             positions=(positions, memory.positions),
         )
-        return q, _without_padding(k, padding), _without_padding(v, padding), visible
+        return q, _without_padding(k, padding), _without_padding(v, padding), visible, scoring
 
     def scoring(self) -> Scoring:
         """Return how scores are made and shared out, with dropout while training."""

@@ -125,12 +125,17 @@ class Visible:
     def _bare(self) -> bool:
         return self.segments is None and self.window is None and self.itself
 
+    @property
+    def reach_is_limited(self) -> bool:
+        """Whether `reach` is no more than a window around the queries, however many keys there are."""
+        return self.window is not None and self.asked is None and self.kept is None
+
     def reach(self, rows: Span) -> Span:
         """Return keys outside of which these queries see nothing; at least one where there are any."""
         start, stop = 0, self.shape[-1]
         if self.causal is not False:
             stop = min(stop, rows.stop + self.shift)
-        if self.window is not None and self.asked is None and self.kept is None:
+        if self.window is not None and self.reach_is_limited:
             start = max(start, rows.start + self.shift - self.window + 1)
             stop = min(stop, rows.stop + self.shift + self.window - 1)
         stop = min(max(stop, 1), self.shape[-1])
