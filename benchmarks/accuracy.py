@@ -1,6 +1,6 @@
 """How far is the attention layer from the truth, beside what everybody writes in the same precision?
 
-    python benchmarks/accuracy.py [--designs QKV,QQV] [--draws 8] [--json FILE]
+    python benchmarks/accuracy.py [--designs QKV,QQV] [--draws 16] [--json FILE]
 
 For every example of the catalogue, both routes and fp32 and bf16: the largest error, against float64, of the output and
 of the gradient of x and of every matrix, mean over the draws, divided by that of `naive.py`. Goal: at most 2. Causal,
@@ -131,7 +131,7 @@ def same(name: str, ours: Found, truth: Found) -> None:
 def main(judge: Callable[[Design, int], list[dict[str, Any]]] = judged) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--designs", help="names with commas between; the whole catalogue unless given")
-    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     designs = [parse(name) for name in args.designs.split(",")] if args.designs else catalogue()
