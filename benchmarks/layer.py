@@ -1,6 +1,6 @@
 """How fast is the attention layer: beside the layers of others, and each cheaper design beside QKV?
 
-    python benchmarks/layer.py [--points forward,learning,decoding,designs] [--seconds 300] [--threads 2] [--json FILE]
+    python benchmarks/layer.py [--points forward,learning,decoding,designs] [--seconds 240] [--threads 2] [--json FILE]
 
 d_model 512, 8 heads, no biases, the same weights on all sides; before anything is timed all sides must compute the same
 numbers. Sides take turns in one process in an order that rotates, so that whatever else the machine does falls on all.
@@ -248,10 +248,30 @@ def origin() -> dict[str, Any]:
     }
 
 
+def _summary(document: dict[str, Any]) -> None:
+    points = [row for kind in POINTS[:3] for row in document.get(kind, [])]
+    if points:
+        over = [f"{row['point']} ({row['ratio to best']:.3f})" for row in points if row["ratio to best"] > 1.03]
+        print(
+            f"QKV is within 3 % of the best peer at {len(points) - len(over)} of {len(points)} points; not at:", *over
+        )
+    designs = document.get("designs", [])
+    if designs:
+        allowed = {True: 0.15, False: 0.10}
+        over = [
+            f"{row['design']}, {row['point']} ({row['over']:+.3f})"
+            for row in designs
+            if row["design"] not in SHOWN_AS_THEY_ARE and row["over"] > allowed[row["point"].startswith("decoding")]
+        ]
+        judged = sum(row["design"] not in SHOWN_AS_THEY_ARE for row in designs)
+        print(f"designs cost what they should, within .10 (decoding .15), at {judged - len(over)} of {judged}; not:")
+        print(*(f"    {line}" for line in over), sep="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", default=",".join(POINTS), help="some of: " + ", ".join(POINTS))
-    parser.add_argument("--seconds", type=float, default=300, help="for all points together")
+    parser.add_argument("--seconds", type=float, default=240, help="for all points together")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -268,6 +288,7 @@ def main() -> None:
     for kind in wanted:
         seconds = args.seconds * shares[kind] / whole
         document[kind] = beside_qkv(seconds) if kind == "designs" else beside_others(kind, seconds)
+    _summary(document)
     print(f"{time.perf_counter() - begun:.0f} s")
     if args.json:
         args.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
