@@ -156,6 +156,6 @@ def test_huge_scores_stay_finite_when_folded():
     x = torch.full((1, 200, 4), 1.22e19)
     x[:, 1::2] *= -1
     assert not (x @ x.mT).isfinite().any(), "so q k^T overflows, and half of it does not"
-    out = layer(x, causal=True)
-    torch.testing.assert_close(out[:, ::2], layer.out(x[:, ::2]))
-    torch.testing.assert_close(out[:, 1::2], layer.out(x[:, 1::2]))
+    with torch.no_grad():
+        layer.out.weight.copy_(torch.eye(4))
+    torch.testing.assert_close(layer(x, causal=True), x)
