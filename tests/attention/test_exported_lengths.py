@@ -15,7 +15,8 @@ def one_program_serves_every_length(name, route):
     torch.manual_seed(0)
     layer = Attention(name, d_model=32, heads=4, route=route)
     x, lengths, mask = torch.randn(2, 10, 32), torch.tensor([10, 6]), torch.ones(10, 10, dtype=torch.bool)
-    batch, tokens = Dim("batch", min=2, max=8), Dim("tokens", min=2, max=core.ROWS)
+    most = core.ROWS // 2 if "window" in name else core.ROWS  # narrow windows run in smaller blocks
+    batch, tokens = Dim("batch", min=2, max=8), Dim("tokens", min=2, max=most)
     shapes = {"causal": None, "padding": {0: batch}, "mask": {0: tokens, 1: tokens}}
     program = export(
         layer,
@@ -25,7 +26,7 @@ def one_program_serves_every_length(name, route):
         # guards that hold for every length, but that PyTorch cannot prove, are then asserted when it runs
         prefer_deferred_runtime_asserts_over_guards=True,
     ).module()
-    for b, t in ((3, 17), (2, 3), (4, core.ROWS)):
+    for b, t in ((3, 17), (2, 3), (4, most)):
         x, mask = torch.randn(b, t, 32), torch.rand(t, t) < 0.7
         limits = {"causal": True, "padding": torch.arange(1, b + 1), "mask": mask}
         assert torch.allclose(program(x, **limits), layer(x, **limits), atol=1e-5), (b, t)
