@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qkvlab.contracts import Dims
     from qkvlab.designs.costing import cost
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Attention", "Dims", "__version__", "cost"]
 
 _HOMES = {"Attention": "qkvlab.attention.layer", "Dims": "qkvlab.contracts", "cost": "qkvlab.designs.costing"}
