@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from studies import batch, contents, refused, registration, result, same
 
+from qkvlab import __version__
 from qkvlab.errors import BadInput, StoreError
 from qkvlab.study import lock as lock_module
 from qkvlab.study import sqlite_file
@@ -420,7 +421,7 @@ def test_another_registration_is_refused_with_the_difference(study: Path) -> Non
 
 
 def test_a_changed_training_source_is_refused_in_its_own_words(study: Path) -> None:
-    with refused("the training source has changed since", "use another --out or install qkvlab 0.1.0"):
+    with refused("the training source has changed since", f"use another --out or install qkvlab {__version__}"):
         Store.create_or_continue(study, registration(source="new"))
 
 
