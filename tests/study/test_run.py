@@ -7,6 +7,7 @@ import signal
 import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import pytest
 from made_up import FakeWorkers, World, delivery, layout, rows, rows_of, spec
@@ -19,6 +20,7 @@ from qkvlab.study.registration import register
 from qkvlab.study.run import Progress, run
 from qkvlab.study.store import Store
 from qkvlab.study.verdicts import document
+from qkvlab.training.layout import Compiled
 
 SHOWN = ("synonym/fixed",)
 CALM = World()
@@ -30,7 +32,7 @@ def workers(monkeypatch):
     made: list[FakeWorkers] = []
 
     def use(world: World = CALM, kind: type[FakeWorkers] = FakeWorkers, size: int = 8) -> list[FakeWorkers]:
-        def find(order, facts, tell, workers=None):
+        def find(order, facts, tell, workers=None, **much):
             made.append(kind(world))
             return layout(size), made[-1]
 
@@ -131,6 +133,31 @@ def test_devices_that_are_not_there(tmp_path, device, monkeypatch):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(("rate", "seconds", "pays"), [(1e3, 1e-6, True), (1e3, 1e6, False), (50.0, 1e-6, False)])
+def test_steps_are_compiled_where_that_pays_and_stay_so(tmp_path, monkeypatch, rate, seconds, pays):
+    workers, compiled = FakeWorkers(CALM), Compiled(unit=4, rate=rate, seconds=seconds)
+
+    def find(order, facts, tell, idle=None, *, model_steps, seconds):
+        assert model_steps > 0 and 0 < seconds <= 180
+        return replace(layout(8), compiled=compiled), workers
+
+    monkeypatch.setattr(runs.layouts, "find", find)
+    run(spec(), tmp_path)
+    assert {order.unit for order in workers.orders} == ({4} if pays else {0})
+    assert {len(order.runs) for order in workers.orders} > {8}  # a worker cuts groups into units, nobody else
+
+
+def test_why_steps_are_not_compiled_is_said(tmp_path, monkeypatch):
+    class Without(FakeWorkers):
+        def _deliver(self, order, future):
+            future.set_result(replace(delivery(order, self.world), remark="no C++ compiler"))
+
+    monkeypatch.setattr(runs.layouts, "find", lambda *given, **much: (layout(8), Without(CALM)))
+    told: list[Progress] = []
+    run(spec(), tmp_path, tell=told.append)
+    assert told[0].remark == "" and told[-1].remark == "no C++ compiler"
+
+
 def test_another_registration_is_refused(tmp_path, workers):
     workers()
     run(spec(), tmp_path)
@@ -187,7 +214,7 @@ def test_a_dead_worker_is_an_error_that_loses_nothing_finished(tmp_path, workers
 
 
 def test_a_worker_that_dies_in_the_trial(tmp_path, monkeypatch):
-    def find(order, facts, tell, workers=None):
+    def find(order, facts, tell, workers=None, **much):
         raise BrokenProcessPool("died")
 
     monkeypatch.setattr(runs.layouts, "find", find)
@@ -236,8 +263,8 @@ def test_a_real_study_from_cold_to_verdict(tmp_path, quick_layout):
     made = []
     real = runs.layouts.find
 
-    def find(*arguments):
-        layout_, pool = real(*arguments)
+    def find(*arguments, **much):
+        layout_, pool = real(*arguments, **much)
         made.append(pool)
         return layout_, pool
 

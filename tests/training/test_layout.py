@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from qkvlab.training import layout
-from qkvlab.training.layout import GROUPS, Layout
-from qkvlab.training.workers import Order
+from qkvlab.training.layout import GROUPS, Compiled, Layout
+from qkvlab.training.workers import Order, Speed
 
 ORDER = Order("library", "synonym/fixed", "QKV", ((0, 0.001), (1, 0.003)))
 FACTS = {"d_model": 96, "steps": 200}
@@ -19,6 +19,7 @@ class MockedWorkers:
     """Workers whose speed is a function."""
 
     speed: Callable[[int, int, int], float]
+    compiled: Speed
     made: list[MockedWorkers]
 
     def __init__(self, processes: int, threads: int) -> None:
@@ -26,12 +27,15 @@ class MockedWorkers:
         self.asked: list[tuple[int, int, int]] = []
         MockedWorkers.made.append(self)
 
-    def rate(self, order: Order, threads: int, *, everywhere: bool, seconds: float) -> float:
+    def rate(self, order: Order, threads: int, *, everywhere: bool, seconds: float) -> Speed:
         assert not self.closed
         shape = (self.processes if everywhere else 1, threads, len(order.runs))
         self.asked.append(shape)
         assert {lr for _, lr in order.runs} <= {lr for _, lr in ORDER.runs}
-        return MockedWorkers.speed(*shape)
+        if order.unit:
+            assert len(order.runs) == order.unit and threads == self.threads
+            return MockedWorkers.compiled
+        return Speed(MockedWorkers.speed(*shape))
 
     def close(self) -> None:
         self.closed = True
@@ -44,6 +48,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(layout, "cores", lambda: 2)
     monkeypatch.setattr(layout.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
     MockedWorkers.made = []
+    MockedWorkers.compiled = Speed(4000.0, ready=20.0)
     MockedWorkers.speed = lambda processes, threads, group: processes * 1000 + group
     return tmp_path / "cache"
 
@@ -115,7 +120,10 @@ def test_a_broken_cache_is_measured_anew_and_mended(machine, text):
     assert not layout.find(ORDER, FACTS)[0].measured
 
 
-@pytest.mark.parametrize(("field", "value"), [("processes", 0), ("threads", "1"), ("group", -8), ("group", None)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("processes", 0), ("threads", "1"), ("group", -8), ("group", None), ("rate", 0.0), ("compiled", {"unit": 4})],
+)
 def test_a_cache_that_nobody_can_mean(machine, field, value):
     layout.find(ORDER, FACTS)
     path = cached(machine)
@@ -145,6 +153,50 @@ def test_one_process_drives_another_device():
     found, workers = layout.find(replace(ORDER, device="cuda"), FACTS)
     assert (found.processes, found.threads, workers.processes) == (1, 1, 1)
     assert len(workers.asked) == len(GROUPS)
+
+
+# Compiled steps: tried where they can pay, used where they are predicted to
+
+LONG = {"model_steps": 3000.0 * layout.WORTH}
+
+
+def test_compiling_is_tried_where_so_much_is_to_be_trained_and_remembered():
+    found, _ = layout.find(ORDER, FACTS, **LONG)
+    assert found.compiled == Compiled(layout.UNIT, rate=4000.0, seconds=20.0)
+    MockedWorkers.compiled = Speed(1.0)  # must not be asked again
+    again, workers = layout.find(ORDER, FACTS, **LONG)
+    assert again.compiled == found.compiled and workers.asked == []
+
+
+@pytest.mark.parametrize("little", [{"model_steps": 1000.0}, {**LONG, "seconds": layout.WORTH / 2}])
+def test_a_short_study_does_not_compile_and_a_long_one_after_it_does(little):
+    found, _ = layout.find(ORDER, FACTS, **little)
+    assert found.compiled is None and found.unit(1e9, 1e9) == 0
+    found, later = layout.find(ORDER, FACTS, **LONG)
+    assert found.compiled is not None and not found.measured and len(later.asked) == 1
+
+
+def test_without_a_compiler_the_layout_is_plain_says_why_and_is_tried_another_time():
+    MockedWorkers.compiled = Speed(1000.0, 1.0, "no C++ compiler")
+    told: list[str] = []
+    found, _ = layout.find(ORDER, FACTS, told.append, **LONG)
+    assert found.compiled is None and "no C++ compiler" in told[-1]
+    MockedWorkers.compiled = Speed(4000.0, 20.0)
+    assert layout.find(ORDER, FACTS, **LONG)[0].compiled is not None
+
+
+@pytest.mark.parametrize(
+    ("rate", "model_steps", "seconds", "unit"),
+    [
+        (2000.0, 90_000, 1e9, 4),  # 90 s become 45 s; twice the 20 s of compiling are saved
+        (2000.0, 70_000, 1e9, 0),  # 35 s are saved, which is less
+        (2000.0, 1e9, 70.0, 0),  # and so much cannot be trained in the time that is left
+        (900.0, 1e9, 1e9, 0),  # compiled steps may be slower
+    ],
+)
+def test_compiling_pays_twice_what_it_costs(rate, model_steps, seconds, unit):
+    layout = Layout(2, 1, 8, rate=1000.0, compiled=Compiled(4, rate, 20.0))
+    assert layout.unit(model_steps, seconds) == unit
 
 
 def test_cores_that_this_process_may_use(monkeypatch):

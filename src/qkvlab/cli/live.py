@@ -34,6 +34,7 @@ class Live:
         self._lang: Lang = lang
         self._screen = rich.live.Live(console=console, auto_refresh=False, transient=True)
         self._last = 0.0
+        self._remark = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -47,6 +48,7 @@ class Live:
 
     def update(self, progress: Progress) -> None:
         """Take a look at the study; draws no more often than people can read."""
+        self._say(progress.remark)
         now = time.monotonic()
         if now - self._last < (REDRAW_EVERY if self._console.is_terminal else LINE_EVERY):
             return
@@ -55,6 +57,13 @@ class Live:
             self._screen.update(self._picture(progress), refresh=True)
         else:
             self._console.print(self._line(progress), highlight=False, markup=False, soft_wrap=True)
+
+    def _say(self, remark: str) -> None:
+        # once, above what is drawn: it does not change while a study runs
+        if remark and remark != self._remark:
+            self._remark = remark
+            text = f"训练步未编译，按原样运行：{remark}" if self._lang == "zh" else f"steps are not compiled: {remark}"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _picture(self, progress: Progress) -> Group:
         active = {(group.key, group.design) for group in progress.running}
@@ -83,7 +92,9 @@ class Live:
         zh = self._lang == "zh"
         if progress.note:
             return (
-                progress.note.replace("starting the workers", "启动训练进程").replace("trial", "试跑")
+                progress.note.replace("starting the workers", "启动训练进程")
+                .replace("trial", "试跑")
+                .replace("compiled steps", "编译后的训练步")
                 if zh
                 else progress.note
             )

@@ -15,7 +15,7 @@ from qkvlab.study import weights
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import register
-from qkvlab.study.schedule import Group, due, open_cells
+from qkvlab.study.schedule import Arm, Group, due, open_cells
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
 from qkvlab.training import device as devices
@@ -37,6 +37,7 @@ class Progress:
         left: cells that are estimated to be open.
         elapsed: seconds since the call began.
         limit: seconds that it may take.
+        remark: why steps are not compiled although it would pay; empty otherwise.
     """
 
     findings: Findings
@@ -47,6 +48,7 @@ class Progress:
     left: int
     elapsed: float
     limit: float
+    remark: str = ""
 
     @property
     def seconds_left(self) -> float | None:
@@ -114,6 +116,8 @@ class _Runner:
         self.finished = 0
         self.slowest = 0.0
         self.left = open_cells(findings)
+        self.compiled: set[Arm] = set()
+        self.remark = ""
 
     def run(self) -> Findings:
         if not any(due(self.findings, (), self._size, self.first)):
@@ -164,8 +168,10 @@ class _Runner:
         """Find how models of a new task are spread best over this machine."""
         facts = self.findings.settings[group.key]["facts"]
         self.layouts[group.key[0]], self.workers = layouts.find(
-            self._order(group), facts, lambda text: self._tell(f"trial: {text}"), self.workers
-        )
+            self._order(group), facts, lambda text: self._tell(f"trial: {text}"), self.workers,
+            model_steps=sum(self._model_steps(arm) for arm in self.left if arm[0][0] == group.key[0]),
+            seconds=self.limit - self._elapsed(),
+        )  # fmt: skip
         self.slowest = 0.0
 
     def _take(self, done: set[Future[Delivery]]) -> None:
@@ -177,6 +183,7 @@ class _Runner:
             if future.exception() is not None:
                 continue  # what others finished is stored first
             delivery = future.result()
+            self.remark = delivery.remark or self.remark
             self.slowest = max(self.slowest, delivery.seconds)
             fresh = [self._result(group, delivery, i) for i in range(len(group.cells))]
             for i, state in delivery.weights.items():
@@ -198,7 +205,7 @@ class _Runner:
             losses=delivery.losses[i],
             steps=tasks.find(cell.task).steps(cell.setting),
             seconds=delivery.seconds / len(group.cells),
-            group=len(group.cells),
+            group=delivery.models,
             device=self.device,
             versions={"qkvlab": __version__, **delivery.versions},
             source=self.findings.registration["source"],
@@ -212,7 +219,21 @@ class _Runner:
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
             device=self.device,
             text=self.spec.text,
+            unit=self._unit(group),
         )
+
+    def _unit(self, group: Group) -> int:
+        """Return how many models of a compiled program the group is trained by; 0 for plain steps."""
+        arm, layout = (group.key, group.design), self.layouts.get(group.key[0])
+        if layout is None or layout.compiled is None:
+            return 0
+        if arm not in self.compiled and layout.unit(self._model_steps(arm), self.limit - self._elapsed()):
+            self.compiled.add(arm)  # and stays: its program is there
+        return layout.compiled.unit if arm in self.compiled else 0
+
+    def _model_steps(self, arm: Arm) -> float:
+        (task, setting), _ = arm
+        return self.left[arm] * tasks.find(task, self.spec.text).steps(setting)
 
     def _shown(self, cell: Cell) -> bool:
         first = self.findings.registration["seeds"]["judge"][0]
@@ -229,8 +250,9 @@ class _Runner:
                 note=note,
                 layout=next(reversed(self.layouts.values()), None),
                 finished=self.finished,
-                left=self.left,
+                left=sum(self.left.values()),
                 elapsed=self._elapsed(),
                 limit=self.limit,
+                remark=self.remark,
             )
         )

@@ -61,14 +61,15 @@ def due(
             yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
 
 
-def open_cells(findings: Findings) -> int:
-    """Estimate how many cells are still to run until everything is decided or the seeds are spent."""
-    total = 0
+def open_cells(findings: Findings) -> dict[Arm, int]:
+    """Estimate how many cells of each arm are still to run until everything is decided or the seeds are spent."""
+    left: dict[Arm, int] = {}
     seeds = len(findings.registration["seeds"]["judge"])
     asked = _checking(findings, seeds)
     for key in findings.settings:
         tuning = findings.tuning(key)
-        total += len(tuning.missing)
+        for cell in tuning.missing:
+            left[key, cell.design] = left.get((key, cell.design), 0) + 1
         law = rule(findings.registration, findings.settings[key])
         _, equal = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
         goal = {name: 0 for name in findings.designs(key)}
@@ -79,8 +80,9 @@ def open_cells(findings: Findings) -> int:
                 for arm in (name, findings.registration["baseline"], FLOOR):
                     goal[arm] = max(goal[arm], more)
         for name, n in goal.items():
-            total += max(0, max(n, asked.get((key, name), 0)) - len(findings.judged(key, name)))
-    return total
+            more = max(n, asked.get((key, name), 0)) - len(findings.judged(key, name))
+            left[key, name] = left.get((key, name), 0) + max(0, more)
+    return left
 
 
 def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:

@@ -1,6 +1,7 @@
 """How to spread models over a machine: processes, threads and models per group, found by a short measured trial.
 
 Which is fastest depends on caches and cores and cannot be known beforehand: 32 models at once may be slower than 8.
+What compiled steps would gain is tried only where so much is to be trained that compiling can pay.
 The answer is kept per machine and task in the user's cache folder.
 """
 
@@ -8,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from pydantic import PositiveFloat, PositiveInt, TypeAdapter
 
 from qkvlab.training.workers import Order, Workers
 
@@ -24,6 +27,27 @@ GROUPS = (4, 8, 12, 16, 24)
 SECONDS = 0.5
 HOPELESS = 0.8
 """Larger groups are not tried once one is this much slower than the best so far: it has left the caches."""
+UNIT = 4
+"""Models of a compiled program: it hardly gains from more, and the last program of a group is filled up."""
+WORTH = 240.0
+"""Seconds of plain training from which on it is tried what compiling would gain."""
+PAYS = 2.0
+"""Compiling must save this many times what it costs; the costs are known, the savings predicted."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What compiled steps would give.
+
+    Attributes:
+        unit: models of a program.
+        rate: model-steps per second, over all workers.
+        seconds: until a program is compiled.
+    """
+
+    unit: PositiveInt
+    rate: PositiveFloat
+    seconds: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -35,14 +59,31 @@ class Layout:
         threads: of each worker.
         group: models per program.
         rate: model-steps per second that the trial measured, over all workers.
+        compiled: what compiled steps would give; None where that was not tried.
         measured: False when the answer comes from the cache.
     """
 
-    processes: int
-    threads: int
-    group: int
-    rate: float
+    processes: PositiveInt
+    threads: PositiveInt
+    group: PositiveInt
+    rate: PositiveFloat
+    compiled: Compiled | None = None
     measured: bool = True
+
+    def unit(self, model_steps: float, seconds: float) -> int:
+        """Return how many models to compile one program for; 0 where it does not pay.
+
+        Args:
+            model_steps: how much is to be trained by the program.
+            seconds: how long there is for it.
+        """
+        if self.compiled is None:
+            return 0
+        saved = min(model_steps / self.rate, seconds) * (1 - self.rate / self.compiled.rate)
+        return self.compiled.unit if saved > PAYS * self.compiled.seconds else 0
+
+
+_FORM = TypeAdapter(Layout)
 
 
 def cores() -> int:
@@ -55,6 +96,8 @@ def find(
     facts: dict[str, Any],
     tell: Callable[[str], None] = lambda text: None,
     workers: Workers | None = None,
+    model_steps: float = 0.0,
+    seconds: float = math.inf,
 ) -> tuple[Layout, Workers]:
     """Return the fastest layout for groups like ``order`` and the workers that have it.
 
@@ -63,6 +106,8 @@ def find(
         facts: sizes of the task, part of the cache's key.
         tell: called with a line about what is being tried.
         workers: idle ones from another task; they are used again where they fit, and closed where not.
+        model_steps: how much of the task is to be trained.
+        seconds: how long there is for it.
     """
     count = cores() if order.device == "cpu" else 1
     path = _cache_file(order, facts)
@@ -71,7 +116,12 @@ def find(
         workers = _fitting(workers, count, 1)
         best = _trial(order, workers, tell)
         _write(path, best)
-    return best, _fitting(workers, best.processes, best.threads)
+    workers = _fitting(workers, best.processes, best.threads)
+    if best.compiled is None and min(model_steps / best.rate, seconds) > WORTH:
+        best = replace(best, compiled=_compiled(order, best, workers, tell))
+        if best.compiled is not None:
+            _write(path, best)
+    return best, workers
 
 
 def _fitting(workers: Workers | None, processes: int, threads: int) -> Workers:
@@ -89,13 +139,28 @@ def _trial(order: Order, workers: Workers, tell: Callable[[str], None]) -> Layou
         best = 0.0
         for size in GROUPS:
             tell(f"{processes} x {threads} threads, {size} models at once")
-            runs = tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size]
-            rate = workers.rate(replace(order, runs=runs), threads, everywhere=processes > 1, seconds=SECONDS)
+            speed = workers.rate(_of(order, size), threads, everywhere=processes > 1, seconds=SECONDS)
+            rate = speed.rate
             tried.append(Layout(processes, threads, size, rate))
             best = max(best, rate)
             if rate < HOPELESS * best:
                 break
     return max(tried, key=lambda layout: layout.rate)
+
+
+def _compiled(order: Order, best: Layout, workers: Workers, tell: Callable[[str], None]) -> Compiled | None:
+    tell("compiled steps")
+    order = replace(_of(order, UNIT), unit=UNIT)
+    speed = workers.rate(order, best.threads, everywhere=best.processes > 1, seconds=SECONDS)
+    if speed.remark:
+        tell(f"steps are not compiled: {speed.remark}")
+        return None
+    return Compiled(UNIT, speed.rate, speed.ready)
+
+
+def _of(order: Order, size: int) -> Order:
+    # a group of another size: runs over and over, each with a seed of its own
+    return replace(order, runs=tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size])
 
 
 def _cache_file(order: Order, facts: dict[str, Any]) -> Path:
@@ -107,18 +172,14 @@ def _cache_file(order: Order, facts: dict[str, Any]) -> Path:
 
 def _read(path: Path) -> Layout | None:
     try:
-        found = Layout(**json.loads(path.read_text("utf-8")), measured=False)
-    except (OSError, ValueError, TypeError, RecursionError):
+        return replace(_FORM.validate_json(path.read_bytes(), strict=True), measured=False)
+    except (OSError, ValueError):
         return None  # a cache may be missing or from another version; the trial is short
-    counts = (found.processes, found.threads, found.group)
-    return found if all(isinstance(count, int) and count > 0 for count in counts) else None
 
 
 def _write(path: Path, layout: Layout) -> None:
-    fields = asdict(layout)
-    del fields["measured"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(fields), "utf-8")
+        path.write_bytes(_FORM.dump_json(layout, exclude={"measured"}))
     except OSError:
         return  # without a cache the next study tries again

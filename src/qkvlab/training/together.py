@@ -8,20 +8,25 @@ the stacked weights; no number of one model enters another, so one that diverges
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
 from qkvlab.training.recipe import Run, Trained
+from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, plain
 
-Stack = dict[str, Tensor]
+_programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
+"""What this process has compiled, or could not."""
 
 
 class Together:
@@ -33,9 +38,23 @@ class Together:
         design: of every model.
         runs: seeds and rates, one model each.
         device: where to compute.
+        compile: whether steps are compiled; a process compiles once for each design, setting and number of models.
+
+    Attributes:
+        remark: why steps are not compiled although they should be; empty otherwise.
+        compiling: seconds that this took.
     """
 
-    def __init__(self, task: Task, setting: str, design: Design, runs: Sequence[Run], *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        task: Task,
+        setting: str,
+        design: Design,
+        runs: Sequence[Run],
+        *,
+        device: str = "cpu",
+        compile: bool = False,
+    ) -> None:
         self.task, self.setting, self.runs, self.device = task, setting, runs, device
         self.skeleton = task.model(setting, design).to("meta")
         starts = {run.seed: recipe.start(task, setting, design, run.seed).state_dict() for run in runs}
@@ -50,19 +69,15 @@ class Together:
         self.optimiser = StackedAdamW(self.weights, [run.lr for run in runs])
         self.inputs, self.targets = _on_device(runs, [task.batches(setting, s) for s in _seeds(runs)], device)
         self.losses: list[Tensor] = []
+        self.take, self.remark, self.compiling = plain(self.skeleton), "", 0.0
+        if compile:
+            self._compile(design)
         self.before = task.before(setting, [run.seed for run in runs], self._call)
-
-    def _loss(self, own: Stack, rest: Stack, targets: Tensor, *inputs: Tensor) -> Tensor:
-        logits = functional_call(self.skeleton, {**own, **rest}, inputs)
-        return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
     def step(self) -> None:
         """Take one optimiser step with every model, on its own batch."""
         i = len(self.losses)
-        # randomness="error": any dropout must say which noise it means
-        gradients, loss = vmap(grad_and_value(self._loss), randomness="error")(
-            self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)
-        )
+        gradients, loss = self.take(*self._given(i))
         self.optimiser.step(gradients, recipe.schedule(i, self.total))
         self.losses.append(loss)
 
@@ -79,6 +94,26 @@ class Together:
             Trained(tuple(curve), metrics[i], not bool(finite[i]), {n: w[i].clone() for n, w in states.items()})
             for i, curve in enumerate(recipe.stretches(curves))
         ]
+
+    def _given(self, i: int) -> tuple[Stack | Tensor, ...]:
+        return self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)
+
+    def _compile(self, design: Design) -> None:
+        # facts are what a setting registers: they fix every size of its models
+        facts = json.dumps(self.task.facts(self.setting), sort_keys=True)
+        key = (self.task.name, self.setting, facts, design.name, len(self.runs), self.device)
+        if key not in _programs:
+            begun = time.perf_counter()
+            try:
+                _programs[key] = compiled(self.take, *self._given(0))
+            except CannotCompile as error:
+                _programs[key] = error
+            self.compiling = time.perf_counter() - begun
+        found = _programs[key]
+        if isinstance(found, CannotCompile):
+            self.remark = str(found)
+        else:
+            self.take = found
 
     def _call(self, method: str, *arrays: np.ndarray) -> np.ndarray:
         module = _Method(self.skeleton, method)
@@ -101,7 +136,53 @@ def train_together(
     device: str = "cpu",
 ) -> list[Trained]:
     """Train all runs as one program; arguments as `Together`, ``steps`` stops before the schedule ends."""
-    group = Together(task, setting, design, runs, device=device)
+    return _trained(Together(task, setting, design, runs, device=device), steps)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What training by compiled steps gave.
+
+    Attributes:
+        trained: one per run.
+        compiling: seconds that were spent on compiling.
+        remark: why steps were not compiled; empty when they were.
+    """
+
+    trained: list[Trained]
+    compiling: float
+    remark: str
+
+
+def train_compiled(
+    task: Task,
+    setting: str,
+    design: Design,
+    runs: Sequence[Run],
+    *,
+    unit: int,
+    steps: int | None = None,
+    device: str = "cpu",
+) -> Compiled:
+    """Train runs by compiled steps; arguments as `train_together`.
+
+    Args:
+        unit: models of the program. One unit is trained after the other; the last is filled up with copies of its last
+            run, since a program of another size would have to be compiled for it.
+
+    """
+    trained: list[Trained] = []
+    seconds, remark = 0.0, ""
+    for begin in range(0, len(runs), unit):
+        part = list(runs[begin : begin + unit])
+        full = part + [part[-1]] * (unit - len(part))
+        group = Together(task, setting, design, full, device=device, compile=True)
+        trained += _trained(group, steps)[: len(part)]
+        seconds, remark = seconds + group.compiling, group.remark
+    return Compiled(trained, seconds, remark)
+
+
+def _trained(group: Together, steps: int | None) -> list[Trained]:
     for _ in range(group.total if steps is None else steps):
         group.step()
     return group.finish()
