@@ -1,6 +1,6 @@
 """Make a finished study the record: into the package, into results/, into the READMEs.
 
-    python benchmarks/publish.py qkvlab-runs/article --results results/2026-11-22-article
+    python benchmarks/publish.py qkvlab-runs/article --results results/2026-11-25-article
 
 Refuses a study with undecided comparisons, unless --allow-undecided: then the record lists what each of them waits
 for. The READMEs change only between their markers.
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--wall", required=True, help="how long it took and on what, such as '11 min on 2 cores'")
     parser.add_argument("--minutes", default=60, type=int, help="what to give --minutes when it is repeated")
+    parser.add_argument("--note", help="what else the reader of the results must know, a paragraph")
     parser.add_argument("--allow-undecided", action="store_true", help="list what is open, with its obstacle")
     args = parser.parse_args()
     written = report.write(args.study)
@@ -43,6 +44,8 @@ def main() -> None:
     _ship(args.study, findings, {**document, "answer": answer})
     _results(args.results, written, findings)
     text = origin(args.results.name, document, answer["en"], args.wall, args.minutes, waiting)
+    if args.note:
+        text += f"\n{args.note}\n"
     (args.results / "README.md").write_text(text, "utf-8")
     for lang, path in READMES.items():
         path.write_text(filled(path.read_text("utf-8"), document, answer[lang], lang), "utf-8")

@@ -1,6 +1,6 @@
 """A/A: every design of a recorded study against itself on disjoint seeds. No verdict may be "better" or "worse".
 
-    python benchmarks/same_design.py results/2026-11-22-article [--json FILE]
+    python benchmarks/same_design.py results/2026-11-25-article [--json FILE]
 
 The judged runs of one design on one setting are cut into two halves that share no seed and paired in order. Each pair
 of halves is decided at alpha .05 by itself, so at most about one in twenty may claim a difference; at the study's own

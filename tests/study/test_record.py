@@ -115,4 +115,4 @@ def test_what_ships_is_whole():
             decided = sum(row["verdict"] != "undecided" for row in shipped["comparisons"])
             assert decided > 100 and record.agreement(shipped) == (decided, [])
     total = sum(path.stat().st_size for path in record.folder().rglob("*") if path.is_file())
-    assert 0 < total < 3_000_000
+    assert 0 < total < 3_500_000
