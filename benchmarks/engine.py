@@ -1,0 +1,182 @@
+"""How fast are many small Transformers trained here, by the loop that anybody would write?
+
+    python benchmarks/engine.py --seconds 4 --repeats 3 --json results/2026-11-25-benchmarks/engine.json
+
+Two-layer language models of several sizes, one step each: forward, gradients, clipping, fused AdamW.
+
+loop      one model after the other, as a user would write it: ordinary modules, fused attention, all cores as threads
+plain     several models as one batched program in each of as many single-threaded processes as there are cores
+compiled  the same by compiled steps
+
+All three are measured in turn in every repeat; medians. What compiling costs is counted by the study that it is part
+of: ``studies`` says how many times as fast 60 models of 600 steps are trained, compiling included. ``of_matmul`` is the
+rate of floating-point operations by that of one large fp32 product on all cores, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from qkvlab import designs, tasks
+from qkvlab.tasks.task import Task
+from qkvlab.training import recipe
+from qkvlab.training.layout import UNIT, cores
+from qkvlab.training.recipe import Run
+from qkvlab.training.together import Together
+
+POINTS = ((16, 16, 32), (64, 16, 32), (32, 64, 64), (64, 32, 128))
+"""(batch, tokens, d_model)."""
+GROUPS = (4, 8, 16)
+"""Sizes of plain groups; the fastest counts."""
+MODELS, STEPS = 60, 600
+"""The study over which compiling is counted: models of one design, steps of each."""
+SETTING = "plain"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--design", default="QKV")
+    parser.add_argument("--points", default=",".join("x".join(map(str, point)) for point in POINTS))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(cores())
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(cores())
+    rows = []
+    with ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin, initargs=(barrier,)) as pool:
+        for point in (tuple(map(int, text.split("x"))) for text in args.points.split(",")):
+            rows.append(measured(point, args.design, args.seconds, args.repeats, pool))
+            print(rows[-1], flush=True)
+    if args.json:
+        facts = {"machine": platform.platform(), "cores": cores(), "torch": str(torch.__version__)}
+        document = {**facts, "design": args.design, "models": MODELS, "steps": STEPS, "rows": rows}
+        args.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def sized(point: tuple[int, ...]) -> Task:
+    """Return the language model's task at a size."""
+    batch, tokens, d_model = point
+    heads = max(1, d_model // 16)
+    return replace(
+        tasks.find("text"), batch=batch, tokens=tokens, d_model=d_model, heads=heads, hidden=4 * d_model, buckets=256
+    )
+
+
+def measured(
+    point: tuple[int, ...], design: str, seconds: float, repeats: int, pool: ProcessPoolExecutor
+) -> dict[str, Any]:
+    """Measure one size in all ways, in turn, `repeats` times; rates are model-steps per second of the whole machine."""
+    loops: list[float] = []
+    peaks: list[float] = []
+    batched: dict[tuple[bool, int], list[float]] = {}
+    ready = 0.0
+    for _ in range(repeats):
+        loops.append(loop_rate(point, design, seconds))
+        peaks.append(matmul_rate(seconds / 4))
+        for compile, size in [*((False, size) for size in GROUPS), (True, UNIT)]:
+            futures = [pool.submit(batched_rate, point, design, size, compile, seconds) for _ in range(cores())]
+            found = [future.result() for future in futures]
+            batched.setdefault((compile, size), []).append(sum(rate for rate, _ in found))
+            ready = max(ready, *(spent for _, spent in found)) if compile else ready
+    plain = max((statistics.median(rates), size) for (compile, size), rates in batched.items() if not compile)
+    compiled = statistics.median(batched[True, UNIT])
+    loop, operations = statistics.median(loops), flops(point, design)
+    work = MODELS * STEPS
+    return {
+        "point": "x".join(map(str, point)),
+        "loop": round(loop, 1),
+        "plain": round(plain[0], 1),
+        "plain_group": plain[1],
+        "compiled": round(compiled, 1),
+        "compiling_seconds": round(ready, 1),
+        "plain_by_loop": round(plain[0] / loop, 2),
+        "compiled_by_loop": round(compiled / loop, 2),
+        "studies": round(work / loop / (work / compiled + ready), 2),
+        "of_matmul": round(compiled * operations / statistics.median(peaks), 3),
+        "mflops_per_step": round(operations / 1e6, 1),
+    }
+
+
+def loop_rate(point: tuple[int, ...], design: str, seconds: float) -> float:
+    """Steps per second of one model as anybody would train it."""
+    task = sized(point)
+    model = recipe.start(task, SETTING, designs.parse(design), 0)
+    for block in model.blocks:
+        block.attention.route = "fused"
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+    data = task.batches(SETTING, 0)
+    inputs, targets = torch.from_numpy(data.inputs[0]), torch.from_numpy(data.targets)
+
+    def step(i: int) -> None:
+        loss = F.cross_entropy(model(inputs[i]).flatten(0, -2), targets[i].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.CLIP)
+        optimiser.step()
+
+    return _rate(step, len(targets), seconds)
+
+
+def batched_rate(point: tuple[int, ...], design: str, size: int, compile: bool, seconds: float) -> tuple[float, float]:
+    """Model-steps per second of one process, while all of them work, and seconds spent on compiling."""
+    group = Together(sized(point), SETTING, designs.parse(design), [Run(i, 0.01) for i in range(size)], compile=compile)
+    if group.remark:
+        raise SystemExit(group.remark)
+    _together.wait(timeout=300)
+    return size * _rate(lambda i: group.step(), group.total, seconds), group.compiling
+
+
+def matmul_rate(seconds: float) -> float:
+    """Floating-point operations per second of one large fp32 product on all cores."""
+    n = 1024
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    return 2 * n**3 * _rate(lambda i: torch.mm(a, b), 10**9, seconds)
+
+
+def flops(point: tuple[int, ...], design: str) -> int:
+    """Floating-point operations of one step of one model, products only, as torch counts them."""
+    task = sized(point)
+    model = recipe.start(task, SETTING, designs.parse(design), 0)
+    data = task.batches(SETTING, 0)
+    with FlopCounterMode(display=False) as counter:
+        logits = model(torch.from_numpy(data.inputs[0][0]))
+        F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(data.targets[0]).flatten()).backward()
+    return counter.get_total_flops()
+
+
+def _rate(step: Any, most: int, seconds: float) -> float:
+    for i in range(3):
+        step(i)
+    begun, done = time.perf_counter(), 0
+    while done + 3 < most and time.perf_counter() - begun < seconds:
+        step(done + 3)
+        done += 1
+    return done / (time.perf_counter() - begun)
+
+
+_together: Any = None  # a barrier of all processes, set in each
+
+
+def _begin(barrier: Any) -> None:
+    global _together
+    _together = barrier
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    main()
