@@ -1,4 +1,4 @@
-"""Windows, caps and sinks are those of Mistral, Gemma 2 and gpt-oss in transformers."""
+"""Windows, caps and sinks are those of Gemma 2, gpt-oss and their masks in transformers."""
 
 from types import SimpleNamespace
 

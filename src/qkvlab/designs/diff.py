@@ -2,7 +2,7 @@
 
 ``/diff3`` starts lambda as the paper does in layer 3, counted from 1: 0.8 - 0.6 exp(-0.3 (3 - 1)). ``/diff`` starts it
 at 0.8, which that tends to and which the paper finds to do as well in every layer. In grouped heads both softmaxes of
-a head look at the halves of its own key head, as the paper's formula says (and not, as in the authors' code, at one).
+a head look at the halves of its own key head, as the paper's formula says.
 """
 
 from __future__ import annotations
