@@ -166,6 +166,24 @@ def keeps_aside(folder: Path, make: type[Store] = Store) -> None:
         assert len(store.aside()) == len(cases)
 
 
+@pytest.mark.parametrize(
+    ("group", "off", "kept"),
+    [(7, 5e-4, False), (7, 5e-3, True), (7, math.nan, True), (8, 5e-4, True), (8, 0.0, False), (7, 0.0, False)],
+)
+def test_a_group_of_another_size_gives_the_same_result_to_the_last_digits(tmp_path: Path, group, off, kept) -> None:
+    first = dataclasses.replace(result(1), group=8, losses=(1.5, 0.5, math.nan))
+    metrics = {**first.metrics, "accuracy": first.metrics["accuracy"] + off}
+    again = dataclasses.replace(first, group=group, losses=(1.5, 0.5 + off, math.nan), metrics=metrics)
+    with Store.create_or_continue(tmp_path, registration()) as store:
+        store.add([first])
+        store.add([again])
+        store.add([again])
+        assert same(store.results(), [first])
+        assert [reason for _, reason in store.aside()] == ["different bits"] * kept
+        store.add([dataclasses.replace(again, losses=(1.5, 0.5))])  # a curve of another length
+        assert len(store.aside()) == kept + 1
+
+
 def test_what_does_not_belong_is_kept_aside(tmp_path: Path) -> None:
     keeps_aside(tmp_path)
 

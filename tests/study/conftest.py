@@ -13,17 +13,25 @@ from qkvlab.training import layout
 from qkvlab.training.layout import Layout
 from qkvlab.training.workers import Order
 
+PLACES = {"": 1, "2 workers": 2, "ray local": 1}
+"""Processes in each place that a test may name."""
+
 
 @pytest.fixture
 def quick_layout(tmp_path_factory, monkeypatch) -> Callable[[Spec], Path]:
-    """Fill a cache with one process and eight models at once, so that no trial is needed; returns its folder."""
+    """Fill a cache with one process and eight models at once, so that no trial is needed; returns its folder.
+
+    With two workers there are two processes, and on a Ray cluster of our own one actor.
+    """
 
     def fill(study: Spec) -> Path:
         folder = tmp_path_factory.mktemp("cache")
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         for setting in register(study)["tasks"]:
             order = Order(setting["task"], setting["setting"], "QKV", ())
-            layout._write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1.0))
+            for place, processes in PLACES.items():
+                file = layout._cache_file(order, setting["facts"], place)
+                layout._write(file, Layout(processes, 1, 8, 1.0))
         return folder
 
     return fill

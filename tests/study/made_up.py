@@ -133,7 +133,7 @@ class FakeWorkers:
         self.closed = False
         self.orders: list[Order] = []
 
-    def train(self, order: Order) -> Future[Delivery]:
+    def train(self, order: Order, limit: float) -> Future[Delivery]:
         self.orders.append(order)
         future: Future[Delivery] = Future()
         threading.Thread(target=self._deliver, args=(order, future), daemon=True).start()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from qkvlab.training import layout
+from qkvlab.training import layout, place
+from qkvlab.training.device import CPU, Devices
+from qkvlab.training.faults import Lost, OutOfMemory
 from qkvlab.training.layout import GROUPS, Compiled, Layout
+from qkvlab.training.place import Here
 from qkvlab.training.workers import Order, Speed
 
 ORDER = Order("library", "synonym/fixed", "QKV", ((0, 0.001), (1, 0.003)))
@@ -44,7 +48,8 @@ class MockedWorkers:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """Two cores, an empty cache, and workers that measure nothing."""
-    monkeypatch.setattr(layout, "Workers", MockedWorkers)
+    monkeypatch.setattr(Here, "pool", lambda self, processes, threads: MockedWorkers(processes, threads))
+    monkeypatch.setattr(place, "cores", lambda: 2)
     monkeypatch.setattr(layout, "cores", lambda: 2)
     monkeypatch.setattr(layout.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
     MockedWorkers.made = []
@@ -147,12 +152,70 @@ def test_without_a_place_for_the_cache_it_tries_every_time(machine):
     assert machine.read_text() == "a file where the folder should be"
 
 
-def test_one_process_drives_another_device():
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("devices", "workers", "shapes"),
+    [
+        (CPU, None, [(2, 1), (1, 2)]),
+        (CPU, 1, [(1, 1), (1, 2)]),
+        (CPU, 2, [(2, 1)]),
+        (CPU, 5, [(5, 1)]),
+        (Devices("mps"), None, [(1, 1)]),
+        (Devices("cuda"), None, [(1, 1)]),
+        (Devices("cuda"), 2, [(2, 1)]),
+        (Devices("cuda", (0, 2, 3)), None, [(3, 1)]),
+        (Devices("cuda", (0, 2, 3)), 6, [(6, 1)]),
+    ],
+)
+def test_shapes_that_are_tried(devices, workers, shapes):
+    found, made = layout.find(replace(ORDER, device=devices.kind), FACTS, place=Here(devices, workers))
+    assert (found.processes, found.threads) in shapes and made.processes == found.processes
+    asked = {(processes, threads) for processes, threads, _ in MockedWorkers.made[0].asked}
+    assert asked == set(shapes)
 
-    found, workers = layout.find(replace(ORDER, device="cuda"), FACTS)
-    assert (found.processes, found.threads, workers.processes) == (1, 1, 1)
-    assert len(workers.asked) == len(GROUPS)
+
+def test_each_number_of_workers_is_remembered_for_itself(machine):
+    places = [Here(), Here(workers=1), Here(workers=2), Here(Devices("cuda")), Here(Devices("cuda", (0, 1)))]
+    for turn in (True, False):
+        for where in places:
+            found, _ = layout.find(replace(ORDER, device=where.kind), FACTS, place=where)
+            assert found.measured is turn
+            assert where.workers in (None, found.processes)
+    assert len(list(machine.iterdir())) == len(places)
+
+
+@pytest.mark.parametrize(("room", "group"), [(12, 12), (5, 4), (3, 1)])
+def test_groups_that_memory_does_not_hold_end_the_trial(room, group):
+    def speed(processes, threads, size):
+        if size > room:
+            raise OutOfMemory("full")
+        return 1000.0 + size
+
+    MockedWorkers.speed = speed
+    found, workers = layout.find(ORDER, FACTS)
+    assert found.group == group and not workers.closed
+
+
+def test_a_trial_that_lost_a_worker_is_used_and_not_remembered(machine):
+    def speed(processes, threads, size):
+        if size > 8:
+            raise Lost("died")
+        return 1000.0 + size
+
+    MockedWorkers.speed = speed
+    for _ in range(2):
+        found, workers = layout.find(ORDER, FACTS)
+        assert (found.group, found.measured, workers.closed) == (8, True, False)
+    assert not machine.exists()
+
+
+def test_a_trial_that_fails_closes_its_workers():
+    def speed(*shape):
+        raise ValueError("a bug of ours")
+
+    MockedWorkers.speed = speed
+    with pytest.raises(ValueError, match="a bug of ours"):
+        layout.find(ORDER, FACTS, workers=MockedWorkers(2, 1))
+    assert all(made.closed for made in MockedWorkers.made)
 
 
 # Compiled steps: tried where they can pay, used where they are predicted to

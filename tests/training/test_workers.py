@@ -1,38 +1,46 @@
-"""Real worker processes: they train what was ordered and are gone when their parent is gone."""
+"""Real worker processes: they train what was ordered, die alone, and are gone when their parent is gone."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qkvlab import designs
+from qkvlab.errors import BadInput
 from qkvlab.tasks.library import TASK
+from qkvlab.training.faults import Lost, OutOfMemory
+from qkvlab.training.place import Here
+from qkvlab.training.pool import START, Pool
+from qkvlab.training.processes import ProcessWorker
 from qkvlab.training.recipe import Run
 from qkvlab.training.together import train_together
-from qkvlab.training.workers import Order, Workers, train
+from qkvlab.training.workers import Order, measure, ready, train, warm_up
 
 ORDER = Order("library", "same-word/fixed", "uniform", ((0, 0.003), (1, 0.003), (2, 1e30)), keep=(1,))
 
 PARENT = """
-import sys, time
-from qkvlab.training.workers import Order, Workers
+import multiprocessing, sys, time
+from qkvlab.training.place import Here
+from qkvlab.training.workers import Order
 
 if __name__ == "__main__":
-    workers = Workers(2, 1)
+    workers = Here().pool(2, 1)
     order = Order("library", "same-word/fixed", "uniform", ((0, 0.003),))
-    futures = [workers.train(order) for _ in range(2)]
+    futures = [workers.train(order, 60) for _ in range(2)]
     if "first" in sys.argv:
         for future in futures: future.result()
-        futures = [workers.train(order) for _ in range(50)]
-    print(*workers._pool._processes, flush=True)
+        futures = [workers.train(order, 60) for _ in range(50)]
+    while len(multiprocessing.active_children()) < 2: time.sleep(0.01)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
     time.sleep(60)
 """
 
@@ -85,25 +93,85 @@ def test_workers_leave_with_their_parent(tmp_path, when):
     assert gone(children)
 
 
-def test_a_killed_worker_breaks_the_pool_and_closing_ends_the_rest():
-    workers = Workers(1, 1)
+@pytest.fixture
+def pool():
+    made = Here().pool(1, 1)
+    yield made
+    made.close()
+
+
+def the_worker() -> int:
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    return child.pid
+
+
+def test_a_worker_that_dies_or_hangs_or_raises_is_alone_in_it(pool):
+    """One pool through all of it: what comes after a fault is trained by a worker like the first."""
+    assert pool.train(ORDER, 60).result().diverged == [False, False, True]
+    first = the_worker()
+    with pytest.raises(BadInput, match="unknown design 'QQW'"):
+        pool.train(Order("library", "same-word/fixed", "QQW", ((0, 0.003),)), 60).result()
+    assert the_worker() == first
+
+    future = pool.train(ORDER, 60)
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(Lost, match=r"died \(signal 9, perhaps for want of memory\)"):
+        future.result()
+
+    good = pool.train(ORDER, 60).result()
+    second = the_worker()
+    assert second != first and good.diverged == [False, False, True]
+    os.kill(second, signal.SIGSTOP)
+    with pytest.raises(Lost, match="did not answer within 1 seconds"):
+        pool.train(ORDER, 1).result()
+    assert gone({first, second})
+
+
+class Narrow(ProcessWorker):
+    """A process that may take only little memory beyond what PyTorch has taken when it is ready."""
+
+    ROOM = 120 << 20
+
+    def call(self, function, *arguments, limit):
+        found = super().call(function, *arguments, limit=limit)
+        if function is ready:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[0])
+            most = pages * resource.getpagesize() + self.ROOM
+            super().call(resource.setrlimit, resource.RLIMIT_AS, (most, most), limit=limit)
+        return found
+
+
+def test_a_group_that_memory_does_not_hold():
+    """A real limit on the address space: two models fit into it, two hundred do not, and the worker is replaced."""
+    workers = Pool(lambda place: Narrow(1, "cpu"), 1, 1)
     try:
-        future = workers.train(ORDER)
-        assert future.result().diverged == [False, False, True]
-        (pid,) = workers._pool._processes
-        future = workers.train(ORDER)
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(BrokenProcessPool):
-            future.result(timeout=20)
+        order = Order("library", "same-word/fixed", "uniform", ((0, 0.003), (1, 0.003)))
+        assert workers.train(order, 60).result().diverged == [False, False]
+        first = the_worker()
+        large = Order("library", "same-word/fixed", "uniform", tuple((i, 0.003) for i in range(200)))
+        with pytest.raises(OutOfMemory):
+            workers.train(large, 60).result()
+        assert gone({first})
     finally:
         workers.close()
-    assert gone({pid})
 
 
-def test_closing_does_not_wait_for_what_runs():
-    workers = Workers(1, 1)
-    futures = [workers.train(ORDER) for _ in range(20)]
-    pids = set(workers._pool._processes)
-    workers.close()
-    assert pids and gone(pids)
-    assert not any(future.done() and not future.cancelled() and not future.exception() for future in futures[2:])
+def test_a_trial_measures_on_the_threads_it_was_asked_for():
+    import torch
+
+    before = torch.get_num_threads()
+    warm_up(ORDER, before + 1)
+    assert torch.get_num_threads() == before + 1
+    assert measure(0.05).rate > 0 and torch.get_num_threads() == before
+
+
+def test_closing_does_not_wait_for_what_runs(pool):
+    futures = [pool.train(ORDER, 60) for _ in range(20)]
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    worker = the_worker()
+    begun = time.monotonic()
+    pool.close()
+    assert time.monotonic() - begun < START / 10 and gone({worker})
+    assert all(future.cancelled() or isinstance(future.exception(), Lost) for future in futures)

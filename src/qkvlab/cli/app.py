@@ -72,7 +72,14 @@ def study(
     ] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes; run again to go on.")] = 3.0,
     lang: LangOption = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, mps, cuda (the first GPU), or GPUs such as cuda:0,1.")] = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(help="Groups trained at the same time; a short trial finds how many unless given.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Train on a Ray cluster: host:port, auto, or `local` to start one; needs qkvlab[ray]."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; qkvlab-runs/<recipe> unless given.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -93,13 +100,17 @@ def study(
     `qkvlab study --designs QKV,QQV,QKK --settings synonym --out my-study`
 
     `qkvlab study --tasks text --text my.txt --match none,params` - your own text, plain and at equal parameters
+
+    `qkvlab study --minutes 60 --device cuda:0,1` - one worker for each of two GPUs
+
+    `qkvlab study --minutes 60 --ray 10.0.0.1:6379 --workers 32` - 32 workers of the Ray cluster that this machine is in
     """
-    from qkvlab.cli.study import run_study
+    from qkvlab.cli.study import Where, run_study
 
     run_study(
         recipe, designs=designs, tasks=tasks, settings=settings, seeds=seeds, delta=delta, alpha=alpha,
-        match=match, text=text, first=first, minutes=minutes, lang=_lang(lang), device=device, out=out,
-        as_json=json,
+        match=match, text=text, first=first, minutes=minutes, lang=_lang(lang), out=out, as_json=json,
+        where=Where(device, workers, ray),
     )  # fmt: skip
 
 

@@ -85,6 +85,8 @@ class Live:
         if progress.seconds_left is not None:
             left = _clock(progress.seconds_left)
             parts.append(f"全部判定约还需 {left}" if zh else f"about {left} until all are decided")
+        if progress.lost:
+            parts.append(f"{progress.lost} {'个训练进程丢失并已替换' if zh else 'lost workers replaced'}")
         parts.append(self._now(progress))
         return "  ·  ".join(part for part in parts if part)
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -24,6 +24,14 @@ from qkvlab.study.verdicts import document
 from qkvlab.tasks.vocabulary import Lang
 
 
+class Where(NamedTuple):
+    """What a call says of where to train; see `qkvlab.study.run.run`."""
+
+    device: str
+    workers: int | None
+    ray: str | None
+
+
 def run_study(
     recipe: str,
     *,
@@ -38,7 +46,7 @@ def run_study(
     first: str | None,
     minutes: float,
     lang: Lang,
-    device: str,
+    where: Where,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -47,6 +55,7 @@ def run_study(
     Raises:
         BadInput: an option that cannot be meant.
         StoreError: the folder cannot be used.
+        WorkerError: see `qkvlab.study.run.run`.
         KeyboardInterrupt: passed on after saying how to continue.
     """
     base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
@@ -58,7 +67,7 @@ def run_study(
     live = Live(Console(stderr=True), lang)
     try:
         with live:
-            findings = run(spec, folder, minutes=minutes, device=device, first=urgent, tell=live.update)
+            findings = run(spec, folder, minutes=minutes, first=urgent, tell=live.update, **where._asdict())
     except KeyboardInterrupt:
         print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
         raise SystemExit(130) from None

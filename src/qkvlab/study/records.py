@@ -24,6 +24,9 @@ COLUMNS = (
     "versions, source"
 )
 
+DRIFT = 1e-3
+"""By how much losses of one cell may differ, of 1 and of themselves, when it was trained in two ways."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -42,6 +45,11 @@ class Record:
     losses: bytes
     metrics: list[Metric]
     columns: tuple[Any, ...]
+
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """How it was trained: models in the group, device, versions. One cell in one way gives the same bits."""
+        return self.columns[11:14]
 
 
 def encode(result: Result) -> Record:
@@ -93,6 +101,16 @@ def decode(columns: Sequence[Any], metrics: Sequence[Metric]) -> Result:
         device=device,
         versions=json.loads(versions),
         source=source,
+    )
+
+
+def alike(losses: bytes, others: bytes) -> bool:
+    """Say whether two stored curves of losses differ by no more than `DRIFT`."""
+    if len(losses) != len(others):
+        return False
+    pairs = zip(*(struct.iter_unpack("<d", each) for each in (losses, others)), strict=True)
+    return all(
+        math.isclose(a, b, rel_tol=DRIFT, abs_tol=DRIFT) or (math.isnan(a) and math.isnan(b)) for (a,), (b,) in pairs
     )
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from qkvlab import __version__, tasks
-from qkvlab.errors import BadInput, WorkerError
+from qkvlab.errors import BadInput
 from qkvlab.study import weights
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.decisions import Findings, Key
+from qkvlab.study.recovery import Recovery
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import Arm, Group, due, open_cells
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
-from qkvlab.training import device as devices
 from qkvlab.training import layout as layouts
+from qkvlab.training import place as places
 from qkvlab.training.layout import Layout
-from qkvlab.training.workers import Delivery, Order, Workers
+from qkvlab.training.place import Place
+from qkvlab.training.pool import Pool
+from qkvlab.training.workers import Delivery, Order
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Progress:
         elapsed: seconds since the call began.
         limit: seconds that it may take.
         remark: why steps are not compiled although it would pay; empty otherwise.
+        lost: workers that were lost and replaced.
     """
 
     findings: Findings
@@ -49,6 +52,7 @@ class Progress:
     elapsed: float
     limit: float
     remark: str = ""
+    lost: int = 0
 
     @property
     def seconds_left(self) -> float | None:
@@ -64,6 +68,8 @@ def run(
     *,
     minutes: float = 3.0,
     device: str = "cpu",
+    workers: int | None = None,
+    ray: str | None = None,
     first: Sequence[str] = (),
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Findings:
@@ -73,7 +79,9 @@ def run(
         spec: what is asked.
         out: folder of the store.
         minutes: no group begins that could not end in this time.
-        device: where to train.
+        device: cpu, mps, cuda, or cards as in ``cuda:0,1``.
+        workers: how many groups are trained at the same time; what a trial finds fastest unless given.
+        ray: address of a Ray cluster that trains instead of this machine, or ``local``.
         first: names of settings that go before the others.
         tell: called several times a second.
 
@@ -81,18 +89,19 @@ def run(
         What is known when it stops. A ``KeyboardInterrupt`` passes through; what was stored stays.
 
     Raises:
-        BadInput: minutes or device that cannot be meant.
-        StoreError: see `Store.create_or_continue`.
-        WorkerError: a worker process died; what was stored stays.
+        BadInput: minutes, device, workers or an address that cannot be meant.
+        StoreError: see `Store.create_or_continue`; and a full disk.
+        WorkerError: a cell lost its worker again and again, or one model does not fit into memory. In all cases what
+            was stored stays.
     """
     if not 0 < minutes < float("inf"):
         raise BadInput(f"minutes must be a positive number; got {minutes}.")
-    devices.check(device)
+    place = places.find(device, workers, ray)
     registration = register(spec)
     with Store.create_or_continue(out, registration) as store:
         findings = Findings(registration, store.results())
         order = [key for name in first for key in findings.settings if key[1] == name]
-        return _Runner(spec, store, findings, out, minutes * 60, device, order, tell).run()
+        return _Runner(spec, store, findings, out, minutes * 60, place, order, tell).run()
 
 
 class _Runner:
@@ -103,18 +112,19 @@ class _Runner:
         findings: Findings,
         out: Path,
         limit: float,
-        device: str,
+        place: Place,
         first: Sequence[Key],
         tell: Callable[[Progress], None],
     ) -> None:
         self.spec, self.store, self.findings, self.out = spec, store, findings, out
-        self.limit, self.device, self.first, self.tell = limit, device, first, tell
+        self.limit, self.place, self.first, self.tell = limit, place, first, tell
         self.begun = time.monotonic()
         self.layouts: dict[str, Layout] = {}
-        self.workers: Workers | None = None
+        self.workers: Pool | None = None
         self.futures: dict[Future[Delivery], Group] = {}
         self.finished = 0
         self.slowest = 0.0
+        self.recovery = Recovery()
         self.left = open_cells(findings)
         self.compiled: set[Arm] = set()
         self.remark = ""
@@ -126,14 +136,10 @@ class _Runner:
         self._tell("starting the workers")
         try:
             self._loop()
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                "a worker process died, perhaps for want of memory; what was finished is stored. "
-                "Run the same command again to continue."
-            ) from error
         finally:
             if self.workers is not None:
                 self.workers.close()
+            self.place.close()
         return self.findings
 
     def _loop(self) -> None:
@@ -159,32 +165,36 @@ class _Runner:
             # one group waits ready for each worker, so that none idles while results are stored
             if self.workers is None or len(self.futures) >= 2 * self.workers.processes:
                 return
-            self.futures[self.workers.train(self._order(group))] = group
+            deadline = self.recovery.deadline(group, self.layouts[group.key[0]])
+            self.futures[self.workers.train(self._order(group), deadline)] = group
 
     def _size(self, task: str) -> int:
         return self.layouts[task].group if task in self.layouts else 1
 
     def _try_out(self, group: Group) -> None:
         """Find how models of a new task are spread best over this machine."""
-        facts = self.findings.settings[group.key]["facts"]
+        facts, idle = self.findings.settings[group.key]["facts"], self.workers
+        self.workers = None  # from here on they are the trial's to close
         self.layouts[group.key[0]], self.workers = layouts.find(
-            self._order(group), facts, lambda text: self._tell(f"trial: {text}"), self.workers,
-            model_steps=sum(self._model_steps(arm) for arm in self.left if arm[0][0] == group.key[0]),
+            self._order(group), facts, lambda text: self._tell(f"trial: {text}"), idle,
+            place=self.place, model_steps=sum(self._model_steps(arm) for arm in self.left if arm[0][0] == group.key[0]),
             seconds=self.limit - self._elapsed(),
         )  # fmt: skip
         self.slowest = 0.0
 
     def _take(self, done: set[Future[Delivery]]) -> None:
         results: list[Result] = []
-        failed: BaseException | None = None
+        failed: list[tuple[Group, BaseException]] = []
         for future in done:
             group = self.futures.pop(future)
-            failed = future.exception() or failed
-            if future.exception() is not None:
-                continue  # what others finished is stored first
+            error = future.exception()
+            if error is not None:
+                failed.append((group, error))
+                continue
             delivery = future.result()
             self.remark = delivery.remark or self.remark
             self.slowest = max(self.slowest, delivery.seconds)
+            self.recovery.finished(group, delivery.seconds)
             fresh = [self._result(group, delivery, i) for i in range(len(group.cells))]
             for i, state in delivery.weights.items():
                 weights.save(self.out, fresh[i], state)
@@ -193,8 +203,10 @@ class _Runner:
         self.findings.add(results)
         self.finished += len(results)
         self.left = open_cells(self.findings)
-        if failed is not None:
-            raise failed
+        # what others finished is stored first; cells that failed are under way no more, so they are due again
+        for group, error in failed:
+            task = group.key[0]
+            self.layouts[task] = self.recovery.after(group, error, self.layouts[task])
 
     def _result(self, group: Group, delivery: Delivery, i: int) -> Result:
         cell = group.cells[i]
@@ -206,7 +218,7 @@ class _Runner:
             steps=tasks.find(cell.task).steps(cell.setting),
             seconds=delivery.seconds / len(group.cells),
             group=delivery.models,
-            device=self.device,
+            device=self.place.kind,
             versions={"qkvlab": __version__, **delivery.versions},
             source=self.findings.registration["source"],
         )
@@ -217,8 +229,8 @@ class _Runner:
             group.design,
             tuple((cell.seed, cell.lr) for cell in group.cells),
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
-            device=self.device,
-            text=self.spec.text,
+            device=self.place.kind,
+            text=self.spec.text and self.spec.text.absolute(),
             unit=self._unit(group),
         )
 
@@ -254,5 +266,6 @@ class _Runner:
                 elapsed=self._elapsed(),
                 limit=self.limit,
                 remark=self.remark,
+                lost=self.recovery.workers,
             )
         )

@@ -20,7 +20,7 @@ from qkvlab import __version__
 from qkvlab.errors import BadInput, StoreError
 from qkvlab.study.cells import Result
 from qkvlab.study.lock import WriterLock
-from qkvlab.study.records import COLUMNS, Metric, Record, checksum, decode, encode
+from qkvlab.study.records import COLUMNS, Metric, Record, alike, checksum, decode, encode
 from qkvlab.study.sqlite_file import create, damaged, explained, one_at_a_time, open_checked, shown
 
 STORE_NAME = "study.db"
@@ -31,7 +31,7 @@ DIFFERENT_BITS = "different bits"
 
 _ALL = f"SELECT id, {COLUMNS}, reason, checksum FROM result ORDER BY id"
 _INSERT = f"INSERT INTO result ({COLUMNS}, reason, checksum) VALUES ({', '.join('?' * 17)})"
-_TWINS = "SELECT id, reason, source, losses FROM result WHERE cell = ?"
+_TWINS = "SELECT id, reason, source, losses, models_in_group, device, versions FROM result WHERE cell = ?"
 _METRICS_OF = "SELECT name, value, is_nan FROM metric WHERE result = ? ORDER BY name"
 
 
@@ -108,8 +108,8 @@ class Store:
     def add(self, results: Iterable[Result]) -> None:
         """Store a batch in one transaction: durable when this returns, absent as a whole when it raises.
 
-        A result that is there already with the same numbers is skipped; one that does not belong is kept
-        aside.
+        A result that is there already with the same numbers is skipped, also when a group of another size, another
+        device or other versions changed their last digits (`records.DRIFT`); one that does not belong is kept aside.
 
         Raises:
             BadInput: an integer beyond 64 bits or text that is not Unicode.
@@ -186,14 +186,15 @@ class Store:
 
     def _place(self, record: Record) -> None:
         """Put one record where it belongs; runs inside the transaction of `add`."""
-        twins = [
-            (reason, source, losses, self._db.execute(_METRICS_OF, (id_,)).fetchall())
-            for id_, reason, source, losses in self._db.execute(_TWINS, (record.cell,)).fetchall()
-        ]
+        found = self._db.execute(_TWINS, (record.cell,)).fetchall()
+        twins = [(*row[1:4], self._db.execute(_METRICS_OF, (row[0],)).fetchall()) for row in found]
         reason = self._objection(record.result)
         numbers = (record.losses, record.metrics)
-        if reason is None and any(twin[0] is None and twin[2:] != numbers for twin in twins):
-            reason = DIFFERENT_BITS
+        for (_, why, _, losses, *trained), twin in zip(found, twins, strict=True):
+            if reason is None and why is None and twin[2:] != numbers:
+                if tuple(trained) != record.way and alike(losses, record.losses):
+                    return  # trained again in another way: the first one stays
+                reason = DIFFERENT_BITS
         if (reason, record.result.source, *numbers) in twins:
             return
         row = (*record.columns, reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from qkvlab.errors import StoreError
@@ -51,9 +52,11 @@ def _write(path: Path, state: dict[str, np.ndarray], origin: dict[str, str]) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(w) for name, w in state.items()}, part, origin)
         os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or use another --out.") from None
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(f"cannot write {path}: {why}; free space or use another --out.") from None
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

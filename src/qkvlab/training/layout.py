@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +20,10 @@ from typing import Any
 import platformdirs
 from pydantic import PositiveFloat, PositiveInt, TypeAdapter
 
-from qkvlab.training.workers import Order, Workers
+from qkvlab.training.faults import Lost, OutOfMemory
+from qkvlab.training.place import Here, Place, cores
+from qkvlab.training.pool import Pool
+from qkvlab.training.workers import Order
 
 GROUPS = (4, 8, 12, 16, 24)
 SECONDS = 0.5
@@ -86,19 +88,15 @@ class Layout:
 _FORM = TypeAdapter(Layout)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def find(
     order: Order,
     facts: dict[str, Any],
     tell: Callable[[str], None] = lambda text: None,
-    workers: Workers | None = None,
+    workers: Pool | None = None,
     model_steps: float = 0.0,
     seconds: float = math.inf,
-) -> tuple[Layout, Workers]:
+    place: Place | None = None,
+) -> tuple[Layout, Pool]:
     """Return the fastest layout for groups like ``order`` and the workers that have it.
 
     Args:
@@ -108,50 +106,71 @@ def find(
         workers: idle ones from another task; they are used again where they fit, and closed where not.
         model_steps: how much of the task is to be trained.
         seconds: how long there is for it.
+        place: where to train; this machine unless given.
     """
-    count = cores() if order.device == "cpu" else 1
-    path = _cache_file(order, facts)
+    place = place or Here()
+    shapes = place.shapes()
+    path = _cache_file(order, facts, place.name)
     best = _read(path)
-    if best is None or best.processes > count:
-        workers = _fitting(workers, count, 1)
-        best = _trial(order, workers, tell)
-        _write(path, best)
-    workers = _fitting(workers, best.processes, best.threads)
-    if best.compiled is None and min(model_steps / best.rate, seconds) > WORTH:
-        best = replace(best, compiled=_compiled(order, best, workers, tell))
-        if best.compiled is not None:
+    try:
+        if best is None or best.processes > shapes[0][0]:
+            workers = _fitting(place, workers, *shapes[0])
+            best, whole = _trial(order, workers, shapes, tell)
+            if not whole:
+                return best, _fitting(place, workers, best.processes, best.threads)
             _write(path, best)
+        workers = _fitting(place, workers, best.processes, best.threads)
+        if best.compiled is None and min(model_steps / best.rate, seconds) > WORTH:
+            best = replace(best, compiled=_compiled(order, best, workers, tell))
+            if best.compiled is not None:
+                _write(path, best)
+    except BaseException:
+        if workers is not None:
+            workers.close()
+        raise
     return best, workers
 
 
-def _fitting(workers: Workers | None, processes: int, threads: int) -> Workers:
+def _fitting(place: Place, workers: Pool | None, processes: int, threads: int) -> Pool:
     if workers is not None and (workers.processes, workers.threads) == (processes, threads):
         return workers
     if workers is not None:
         workers.close()
-    return Workers(processes, threads)
+    return place.pool(processes, threads)
 
 
-def _trial(order: Order, workers: Workers, tell: Callable[[str], None]) -> Layout:
-    count = workers.processes
+def _trial(
+    order: Order, workers: Pool, shapes: list[tuple[int, int]], tell: Callable[[str], None]
+) -> tuple[Layout, bool]:
+    """Return the fastest layout, and whether no worker was lost over it, so that it is worth remembering."""
     tried: list[Layout] = []
-    for processes, threads in dict.fromkeys([(count, 1), (1, count)]):
+    whole = True
+    for processes, threads in shapes:
         best = 0.0
         for size in GROUPS:
             tell(f"{processes} x {threads} threads, {size} models at once")
-            speed = workers.rate(_of(order, size), threads, everywhere=processes > 1, seconds=SECONDS)
+            try:
+                speed = workers.rate(_of(order, size), threads, everywhere=processes > 1, seconds=SECONDS)
+            except (Lost, OutOfMemory) as error:
+                whole &= isinstance(error, OutOfMemory)
+                break  # more would not fit either
             rate = speed.rate
             tried.append(Layout(processes, threads, size, rate))
             best = max(best, rate)
             if rate < HOPELESS * best:
                 break
-    return max(tried, key=lambda layout: layout.rate)
+    if not tried:  # training one model will say what is wrong
+        return Layout(*shapes[0], group=1, rate=1.0), False
+    return max(tried, key=lambda layout: layout.rate), whole
 
 
-def _compiled(order: Order, best: Layout, workers: Workers, tell: Callable[[str], None]) -> Compiled | None:
+def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], None]) -> Compiled | None:
     tell("compiled steps")
     order = replace(_of(order, UNIT), unit=UNIT)
-    speed = workers.rate(order, best.threads, everywhere=best.processes > 1, seconds=SECONDS)
+    try:
+        speed = workers.rate(order, best.threads, everywhere=best.processes > 1, seconds=SECONDS)
+    except (Lost, OutOfMemory):
+        return None
     if speed.remark:
         tell(f"steps are not compiled: {speed.remark}")
         return None
@@ -163,9 +182,9 @@ def _of(order: Order, size: int) -> Order:
     return replace(order, runs=tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size])
 
 
-def _cache_file(order: Order, facts: dict[str, Any]) -> Path:
+def _cache_file(order: Order, facts: dict[str, Any], place: str = "") -> Path:
     machine = [platform.node(), platform.machine(), cores(), version("torch"), version("qkvlab")]
-    key = json.dumps([machine, order.task, order.device, facts], sort_keys=True)
+    key = json.dumps([machine, order.task, order.device, facts, *filter(None, [place])], sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Path(platformdirs.user_cache_dir("qkvlab", appauthor=False)) / f"layout-{name}.json"
 

@@ -1,20 +1,24 @@
-"""Worker processes that train groups: spawned once, one task in memory, gone when their parent is gone."""
+"""What a worker does, wherever it runs: begin, train a group that was ordered, measure, answer in plain data."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import signal
 import sys
-import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from qkvlab.training.faults import OutOfMemory, is_of_memory
+
+if TYPE_CHECKING:
+    from qkvlab.training.together import Together
 
 
 @dataclass(frozen=True)
@@ -82,40 +86,6 @@ class Delivery:
     remark: str = ""
 
 
-class Workers:
-    """A pool of processes, each with its share of the cores.
-
-    Args:
-        processes: how many.
-        threads: of each.
-    """
-
-    def __init__(self, processes: int, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
-        self.processes, self.threads = processes, threads
-        self._pool = ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_begin, initargs=(threads, context.Barrier(processes))
-        )
-
-    def train(self, order: Order) -> Future[Delivery]:
-        """Train one group in whichever process is free."""
-        return self._pool.submit(train, order)
-
-    def rate(self, order: Order, threads: int, *, everywhere: bool, seconds: float) -> Speed:
-        """Measure how fast a group is trained, in one process or in all of them at the same time."""
-        count = self.processes if everywhere else 1
-        futures = [self._pool.submit(_rate, order, threads, everywhere, seconds) for _ in range(count)]
-        speeds = [future.result() for future in futures]
-        return Speed(sum(s.rate for s in speeds), max(s.ready for s in speeds), speeds[0].remark)
-
-    def close(self) -> None:
-        """Drop what has not begun and stop the processes without waiting for what has."""
-        processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-
-
 def train(order: Order) -> Delivery:
     """Train one group in this process."""
     import torch
@@ -148,53 +118,78 @@ def train(order: Order) -> Delivery:
     )
 
 
-_together: Any = None  # set in each worker: a barrier of all of them
+def begin(threads: int, device: str) -> None:
+    """Make this process a worker.
 
-
-def _begin(threads: int, barrier: Any) -> None:
-    global _together
-    _together = barrier
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    Args:
+        threads: of PyTorch.
+        device: that ``cuda`` means here.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
     # a worker compiles by itself: helpers of its own would outlive it when it is killed
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
 
     torch.set_num_threads(threads)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
 
 
-def _leave_with(sentinel: Any) -> None:
-    # a parent that was killed cannot tell its workers to stop
-    wait([sentinel])
-    os._exit(1)
+def ready() -> None:
+    """Do nothing: who can be called has begun."""
 
 
-def _rate(order: Order, threads: int, everywhere: bool, seconds: float) -> Speed:
+def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+    """Call a function; return (True, what it returned) or (False, what it raised), both ready to be sent."""
+    try:
+        return True, function(*arguments)
+    except Exception as error:
+        if is_of_memory(error):
+            return False, OutOfMemory((str(error).splitlines() or ["no room left"])[0][:200])
+        error.add_note("".join(traceback.format_exception(error)))
+        try:
+            return False, pickle.loads(pickle.dumps(error))
+        except Exception:  # of a class that cannot travel
+            return False, RuntimeError("\n".join(error.__notes__))
+
+
+_warm: tuple[Together, float, int] | None = None
+"""The group of a trial, its seconds until the first step, and the threads that there were; set by `warm_up`."""
+
+
+def warm_up(order: Order, threads: int) -> None:
+    """Make a group ready to be measured on so many threads; compiling may take a while."""
     import torch
 
     from qkvlab import designs, tasks
     from qkvlab.training.recipe import Run
     from qkvlab.training.together import Together
 
+    global _warm
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        begun = time.perf_counter()
-        runs = [Run(*run) for run in order.runs]
-        task, design = tasks.find(order.task, order.text), designs.parse(order.design)
-        group = Together(task, order.setting, design, runs, device=order.device, compile=bool(order.unit))
+    begun = time.perf_counter()
+    runs = [Run(*run) for run in order.runs]
+    task, design = tasks.find(order.task, order.text), designs.parse(order.design)
+    group = Together(task, order.setting, design, runs, device=order.device, compile=bool(order.unit))
+    group.step()
+    taken = time.perf_counter() - begun
+    for _ in range(2):
         group.step()
-        ready = time.perf_counter() - begun
-        for _ in range(2):
-            group.step()
-        if everywhere:
-            _together.wait(timeout=600)  # compiling may take a while, and longer in one process than in another
-        begun, steps = time.perf_counter(), 0
-        while steps + 3 < group.total and time.perf_counter() - begun < seconds:
-            group.step()
-            steps += 1
-        return Speed(steps * len(runs) / (time.perf_counter() - begun), ready, group.remark)
-    finally:
-        torch.set_num_threads(before)
+    _warm = group, taken, before
+
+
+def measure(seconds: float) -> Speed:
+    """Train the group of `warm_up` for some seconds and say how fast that was."""
+    import torch
+
+    global _warm
+    assert _warm is not None, "warm_up comes first"
+    (group, ready, before), _warm = _warm, None
+    begun, steps = time.perf_counter(), 0
+    while steps + 3 < group.total and time.perf_counter() - begun < seconds:
+        group.step()
+        steps += 1
+    taken = time.perf_counter() - begun
+    torch.set_num_threads(before)
+    return Speed(steps * len(group.runs) / taken, ready, group.remark)

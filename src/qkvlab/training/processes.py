@@ -1,0 +1,78 @@
+"""A worker that is a process of this machine: spawned, called through a pipe, killed at once, gone with its parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from qkvlab.training.faults import Lost
+from qkvlab.training.workers import answer, begin
+
+_CONTEXT = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
+
+
+class ProcessWorker:
+    """A process that does what it is called with, one call at a time.
+
+    Args:
+        threads: of PyTorch.
+        device: that ``cuda`` means there, such as ``cuda:1``.
+    """
+
+    def __init__(self, threads: int, device: str) -> None:
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, threads, device), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    def call(self, function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
+        """See `pool.Worker`."""
+        try:
+            self._pipe.send((function, arguments))
+            if not self._pipe.poll(limit):
+                raise Lost(f"a worker process did not answer within {limit:.0f} seconds")
+            good, value = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(timeout=1)
+            raise Lost(f"a worker process died ({_how(self._process.exitcode)})") from None
+        if good:
+            return value
+        raise value
+
+    def kill(self) -> None:
+        """See `pool.Worker`."""
+        self._process.kill()
+        self._process.join(timeout=5)
+
+
+def leave_with_parent() -> None:
+    """Let this process end when its parent does: one that was killed cannot tell its workers to stop."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _leave_with(sentinel: Any) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def _how(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code}" + (", perhaps for want of memory" if code == -9 else "")
+
+
+def _work(pipe: Connection, threads: int, device: str) -> None:
+    leave_with_parent()
+    begin(threads, device)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(answer(function, arguments))
