@@ -56,6 +56,14 @@ SMALL = ["--designs", "QKV,QQV", "--settings", "same-word/fixed", "--seeds", "24
         (["--minutes", "inf"], "minutes"),
         (["--minutes", "soon"], "--minutes"),
         (["--device", "tpu"], "device must be"),
+        (["--device", "cuda:0,0"], "names a GPU twice"),
+        (["--workers", "0"], "workers must be 1 to 1024; got 0"),
+        (["--workers", "-2"], "workers must be 1 to 1024; got -2"),
+        (["--workers", "many"], "--workers"),
+        (["--ray", ""], "--ray must be host:port, auto or local"),
+        (["--ray", "cluster"], "--ray must be host:port, auto or local"),
+        (["--ray", "127.0.0.1:1"], "nothing answers at 127.0.0.1:1"),
+        (["--ray", "local", "--device", "cuda:0"], "Ray hands out the GPUs"),
         (["--lang", "fr"], "--lang"),
         (["--match", "size"], "match"),
         (["--match", ""], "--match needs at least one name"),
@@ -103,7 +111,7 @@ def test_texts_that_cannot_be_studied(cli_here, tmp_path, content, phrase):
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize(
-    "option", ["--designs", "--settings", "--tasks", "--match", "--device", "--lang", "recipe", "file"]
+    "option", ["--designs", "--settings", "--tasks", "--match", "--device", "--ray", "--lang", "recipe", "file"]
 )
 def test_hostile_names(cli_here, tmp_path, option, text):
     hostile = f"{text}.toml" if option == "file" else text

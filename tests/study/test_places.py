@@ -12,7 +12,6 @@ from qkvlab.study.run import Progress, run
 STUDY = {
     "designs": ("XXV", "uniform"),
     "baseline": "XXV",
-    "settings": ("synonym/fixed/d64",),
     "rates": (0.01,),
     "tune_seeds": (0,),
     "judge_seeds": 10,
