@@ -23,6 +23,8 @@ from qkvlab.training.one import train_one_by_one
 from qkvlab.training.recipe import Run
 from qkvlab.training.workers import Order
 
+LIMIT = 3600.0  # seconds that a group may take
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +39,7 @@ def main() -> None:
     steps = task.steps(args.setting)
     begun = time.perf_counter()
     layout, workers = find(Order("library", args.setting, "QKV", ((0, 0.003),)), task.facts(args.setting), print)
-    workers.train(Order("library", args.setting, "QKV", ((0, 0.003),))).result()
+    workers.train(Order("library", args.setting, "QKV", ((0, 0.003),)), LIMIT).result()
     print(f"layout {layout}, ready after {time.perf_counter() - begun:.1f} s")
     rows = []
     for name in args.designs.split(","):
@@ -50,7 +52,7 @@ def main() -> None:
             count = layout.processes * 2
             groups = [tuple((1000 * g + i, 0.003) for i in range(layout.group)) for g in range(count)]
             begun = time.perf_counter()
-            futures = [workers.train(Order("library", args.setting, name, group)) for group in groups]
+            futures = [workers.train(Order("library", args.setting, name, group), LIMIT) for group in groups]
             for future in futures:
                 future.result()
             together = count * layout.group * steps / (time.perf_counter() - begun)

@@ -195,17 +195,29 @@ def test_groups_that_memory_does_not_hold_end_the_trial(room, group):
     assert found.group == group and not workers.closed
 
 
-def test_a_trial_that_lost_a_worker_is_used_and_not_remembered(machine):
+@pytest.mark.parametrize(("losses", "group", "remembered"), [(1, max(GROUPS), True), (2, 8, False)])
+def test_a_trial_survives_one_lost_worker_and_is_not_remembered_after_two(machine, losses, group, remembered):
+    left = [losses]
+
     def speed(processes, threads, size):
-        if size > 8:
+        if size == 12 and left[0]:
+            left[0] -= 1
             raise Lost("died")
-        return 1000.0 + size
+        return 1000.0 * processes + size
 
     MockedWorkers.speed = speed
-    for _ in range(2):
-        found, workers = layout.find(ORDER, FACTS)
-        assert (found.group, found.measured, workers.closed) == (8, True, False)
-    assert not machine.exists()
+    found, workers = layout.find(ORDER, FACTS)
+    assert (found.processes, found.group, workers.closed) == (2, group, False)
+    assert machine.exists() is remembered
+
+
+def test_where_every_trial_loses_its_worker_one_model_is_trained_at_a_time(machine):
+    def speed(*shape):
+        raise Lost("died")
+
+    MockedWorkers.speed = speed
+    found, workers = layout.find(ORDER, FACTS, model_steps=1e9)
+    assert (found.group, found.compiled, workers.closed) == (1, None, False) and not machine.exists()
 
 
 def test_a_trial_that_fails_closes_its_workers():

@@ -25,6 +25,7 @@ class MadeUp:
         self.place, self.starts = place, starts
         self.killed = threading.Event()
         self.calls: list[str] = []
+        self.left = False
 
     def call(self, function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
         if self.killed.is_set() or not self.starts:
@@ -50,6 +51,9 @@ class MadeUp:
 
     def kill(self) -> None:
         self.killed.set()
+
+    def leave(self) -> None:
+        self.left = not self.killed.is_set()
 
 
 @pytest.fixture
@@ -143,6 +147,18 @@ def test_closing_ends_what_runs_and_drops_what_waits(make):
         with pytest.raises(Lost):
             result_of(future)
     assert all(future.cancelled() for future in waiting) and len(made) == 2
+    assert not any(worker.left for worker in made)
+
+
+def test_closing_lets_idle_workers_leave_and_kills_those_that_train(make):
+    pool, made = make(2)
+    assert result_of(pool.train(order("a"), 60))
+    hanging = pool.train(order("hangs"), 60)
+    while not any("hangs" in worker.calls for worker in made) or len(pool._idle) < 1:
+        time.sleep(0.005)
+    pool.close()
+    assert isinstance(hanging.exception(timeout=10), Lost)
+    assert sorted(worker.left for worker in made) == [False, True] and all(worker.killed.is_set() for worker in made)
 
 
 def test_a_trial_everywhere_is_measured_by_every_worker_at_once(make):

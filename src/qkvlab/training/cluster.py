@@ -143,6 +143,9 @@ class RayWorker:
         with contextlib.suppress(*_GONE):
             self._driver.kill(self._number)
 
+    def leave(self) -> None:
+        """See `pool.Worker`; Ray clears up after actors."""
+
 
 class _Manager(BaseManager):
     """The process of the driver."""

@@ -23,7 +23,7 @@ from pydantic import PositiveFloat, PositiveInt, TypeAdapter
 from qkvlab.training.faults import Lost, OutOfMemory
 from qkvlab.training.place import Here, Place, cores
 from qkvlab.training.pool import Pool
-from qkvlab.training.workers import Order
+from qkvlab.training.workers import Order, Speed
 
 GROUPS = (4, 8, 12, 16, 24)
 SECONDS = 0.5
@@ -150,7 +150,7 @@ def _trial(
         for size in GROUPS:
             tell(f"{processes} x {threads} threads, {size} models at once")
             try:
-                speed = workers.rate(_of(order, size), threads, everywhere=processes > 1, seconds=SECONDS)
+                speed = _speed(workers, _of(order, size), processes, threads)
             except (Lost, OutOfMemory) as error:
                 whole &= isinstance(error, OutOfMemory)
                 break  # more would not fit either
@@ -168,13 +168,21 @@ def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], N
     tell("compiled steps")
     order = replace(_of(order, UNIT), unit=UNIT)
     try:
-        speed = workers.rate(order, best.threads, everywhere=best.processes > 1, seconds=SECONDS)
+        speed = _speed(workers, order, best.processes, best.threads)
     except (Lost, OutOfMemory):
         return None
     if speed.remark:
         tell(f"steps are not compiled: {speed.remark}")
         return None
     return Compiled(UNIT, speed.rate, speed.ready)
+
+
+def _speed(workers: Pool, order: Order, processes: int, threads: int) -> Speed:
+    """Measure a group; a worker that is lost over it may be chance, two of them are not."""
+    try:
+        return workers.rate(order, threads, everywhere=processes > 1, seconds=SECONDS)
+    except Lost:
+        return workers.rate(order, threads, everywhere=processes > 1, seconds=SECONDS)
 
 
 def _of(order: Order, size: int) -> Order:

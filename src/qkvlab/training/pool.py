@@ -21,6 +21,8 @@ START = 180.0
 """Seconds in which a worker must be ready; most of them import PyTorch."""
 STARTS = 3
 """Starts in a row that may fail before the place of a worker is given up."""
+LEAVE = 5.0
+"""Seconds that a worker has to leave by itself."""
 TRIAL = 600.0
 """Seconds that a part of a trial may take, compiling included."""
 
@@ -38,6 +40,10 @@ class Worker(Protocol):
 
     def kill(self) -> None:
         """End the worker at once, whatever it does; callable from any thread, and twice."""
+        ...
+
+    def leave(self) -> None:
+        """Let a worker that nobody calls end by itself, and wait for it a little."""
         ...
 
 
@@ -58,8 +64,10 @@ class Pool:
         self._workers: dict[int, Worker] = {}
         self._places, self._closed = processes, False
         self._trouble: Lost | None = None
-        for place in range(processes):
-            threading.Thread(target=self._serve, args=(place,), daemon=True).start()
+        self._idle: set[int] = set()
+        self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(processes)]
+        for thread in self._threads:
+            thread.start()
 
     def train(self, order: Order, limit: float) -> Future[Delivery]:
         """Train one group in whichever worker is free.
@@ -91,15 +99,17 @@ class Pool:
         return Speed(sum(s.rate for s in speeds), max(s.ready for s in speeds), speeds[0].remark)
 
     def close(self) -> None:
-        """Drop what has not begun and end the workers without waiting for what has."""
+        """Drop what has not begun, end the workers that train without waiting for them, and let the others leave."""
         with self._lock:
             self._closed = True
-            workers = list(self._workers.values())
+            busy = [worker for place, worker in self._workers.items() if place not in self._idle]
         self._drop(None)
-        for worker in workers:
+        for worker in busy:
             worker.kill()
-        for _ in range(self.processes):
+        for _ in self._threads:
             self._waiting.put(None)
+        for thread in self._threads:
+            thread.join(LEAVE)
 
     def _submit(self, job: Callable[[Worker], Any]) -> Future[Any]:
         future: Future[Any] = Future()
@@ -126,12 +136,12 @@ class Pool:
                     return self._give_up(error)
                 continue
             failed = 0
-            self._work(worker)
+            self._work(place, worker)
             self._end(place)
 
-    def _work(self, worker: Worker) -> None:
+    def _work(self, place: int, worker: Worker) -> None:
         """Call a worker until it is lost or its memory is spent, which only a new process gives back for certain."""
-        while (taken := self._waiting.get()) is not None:
+        while (taken := self._next(place)) is not None:
             future, job = taken
             if not future.set_running_or_notify_cancel():
                 continue
@@ -142,6 +152,18 @@ class Pool:
                 return
             except BaseException as error:
                 future.set_exception(error)
+        worker.leave()
+
+    def _next(self, place: int) -> tuple[Future[Any], Callable[[Worker], Any]] | None:
+        """Wait for what is to be done at a place; None when the pool is closed."""
+        self._idle.add(place)
+        taken = self._waiting.get()
+        with self._lock:
+            self._idle.discard(place)
+            if self._closed and taken is not None:
+                taken[0].cancel()
+                return None
+        return taken
 
     def _fresh(self, place: int) -> Worker:
         with self._lock:

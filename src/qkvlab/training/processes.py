@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -12,6 +13,8 @@ from typing import Any
 from qkvlab.training.faults import Lost
 from qkvlab.training.workers import answer, begin
 
+LEAVE = 3.0
+"""Seconds that a process has to end by itself; then it is killed."""
 _CONTEXT = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
 
 
@@ -48,6 +51,12 @@ class ProcessWorker:
         self._process.kill()
         self._process.join(timeout=5)
 
+    def leave(self) -> None:
+        """See `pool.Worker`."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
+        self._process.join(timeout=LEAVE)
+
 
 def leave_with_parent() -> None:
     """Let this process end when its parent does: one that was killed cannot tell its workers to stop."""
@@ -71,8 +80,7 @@ def _work(pipe: Connection, threads: int, device: str) -> None:
     leave_with_parent()
     begin(threads, device)
     while True:
-        try:
-            function, arguments = pipe.recv()
-        except EOFError:
+        called = pipe.recv()
+        if called is None:
             return
-        pipe.send(answer(function, arguments))
+        pipe.send(answer(*called))
