@@ -29,11 +29,12 @@ def test_the_examples_of_the_help_can_be_typed(cli_here, monkeypatch, tmp_path):
     import re
     import shlex
 
-    from qkvlab.cli import study
+    from qkvlab.cli import plan, study
 
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "my.txt").write_text("\n".join(topics.values()), "utf-8")
-    monkeypatch.setattr(study, "run", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    for module, name in ((study, "run"), (plan, "foresee")):
+        monkeypatch.setattr(module, name, lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     examples = set()
     for command in COMMANDS:
         text = cli_here(command, "--help").out.split("Example", 1)[1].split("╭")[0]

@@ -81,6 +81,10 @@ def study(
         typer.Option(help="Train on a Ray cluster: host:port, auto, or `local` to start one; needs qkvlab[ray]."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; qkvlab-runs/<recipe> unless given.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Train nothing: say what it will take.")] = False,
+    gpu: Annotated[
+        str | None, typer.Option(help="With --plan: also on cards that are not here, such as h100,a100.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train designs side by side and decide, with evidence, which is better.
@@ -104,14 +108,26 @@ def study(
     `qkvlab study --minutes 60 --device cuda:0,1` - one worker for each of two GPUs
 
     `qkvlab study --minutes 60 --ray 10.0.0.1:6379 --workers 32` - 32 workers of the Ray cluster that this machine is in
-    """
-    from qkvlab.cli.study import Where, run_study
 
-    run_study(
+    `qkvlab study fifteen --plan --gpu h100` - what it will take, here and on such a card; nothing is trained
+    """
+    from qkvlab.cli.study import Where, asked, home, run_study, urgent
+    from qkvlab.errors import BadInput
+
+    if gpu is not None and not plan:
+        raise BadInput(f"--gpu trains nothing: give --plan too, or --device for a card that is here; got {gpu[:40]!r}.")
+    spec = asked(
         recipe, designs=designs, tasks=tasks, settings=settings, seeds=seeds, delta=delta, alpha=alpha,
-        match=match, text=text, first=first, minutes=minutes, lang=_lang(lang), out=out, as_json=json,
-        where=Where(device, workers, ray),
+        match=match, text=text,
     )  # fmt: skip
+    where = Where(device, workers, ray)
+    if plan:
+        from qkvlab.cli.plan import plan_study
+
+        urgent(spec, first)  # names a setting, though order changes nothing of what is foreseen
+        plan_study(spec, home(spec, out), gpus=gpu, minutes=minutes, lang=_lang(lang), where=where, as_json=json)
+        return
+    run_study(spec, first=first, minutes=minutes, lang=_lang(lang), where=where, out=out, as_json=json)
 
 
 @app.command()

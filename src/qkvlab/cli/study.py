@@ -32,7 +32,7 @@ class Where(NamedTuple):
     ray: str | None
 
 
-def run_study(
+def asked(
     recipe: str,
     *,
     designs: str | None,
@@ -43,6 +43,30 @@ def run_study(
     alpha: float | None,
     match: str | None,
     text: Path | None,
+) -> Spec:
+    """Return the study that the options ask for.
+
+    Raises:
+        BadInput: an option that cannot be meant.
+    """
+    base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
+    others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text}
+    return _changed(base, designs, tasks, settings, match, others)
+
+
+def home(spec: Spec, out: Path | None) -> Path:
+    """Return the folder of a study."""
+    return out if out is not None else Path("qkvlab-runs") / spec.recipe
+
+
+def urgent(spec: Spec, first: str | None) -> tuple[str, ...]:
+    """Return the settings that go before the others."""
+    return () if first is None else _expanded(_list("--first", first), spec.pairs())
+
+
+def run_study(
+    spec: Spec,
+    *,
     first: str | None,
     minutes: float,
     lang: Lang,
@@ -58,16 +82,12 @@ def run_study(
         WorkerError: see `qkvlab.study.run.run`.
         KeyboardInterrupt: passed on after saying how to continue.
     """
-    base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
-    others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text}
-    spec = _changed(base, designs, tasks, settings, match, others)
-    urgent = () if first is None else _expanded(_list("--first", first), spec.pairs())
-    folder = out if out is not None else Path("qkvlab-runs") / spec.recipe
+    before, folder = urgent(spec, first), home(spec, out)
     _warn_of_few_seeds(spec, lang)
     live = Live(Console(stderr=True), lang)
     try:
         with live:
-            findings = run(spec, folder, minutes=minutes, first=urgent, tell=live.update, **where._asdict())
+            findings = run(spec, folder, minutes=minutes, first=before, tell=live.update, **where._asdict())
     except KeyboardInterrupt:
         print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -33,6 +33,21 @@ def recorded(recipe: str) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
+def trained() -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Return what trainings of recorded studies took, by (task, setting, design).
+
+    Each row says how many rates were tried, how many seeds were judged at which alpha, and the mean seconds.
+    """
+    found = {}
+    for path in sorted(folder().glob("*.json")):
+        document = recorded(path.stem) or {}
+        origin = document.get("origin", {})
+        for row in origin.get("trained", ()):
+            each = {"alpha": origin["alpha"] / origin["comparisons"], **row}
+            found[row["task"], row["setting"], row["design"]] = each
+    return found
+
+
 def agreement(document: dict[str, Any]) -> tuple[int, list[str]] | None:
     """Hold a study's verdicts against the record's.
 

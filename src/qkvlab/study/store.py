@@ -81,18 +81,34 @@ class Store:
         return store
 
     @classmethod
-    def read(cls, folder: Path) -> Store:
+    def read(cls, folder: Path, registration: dict[str, Any] | None = None) -> Store:
         """Open the study in `folder` for reading, also while its writer runs.
 
+        Args:
+            folder: of the study.
+            registration: what must be registered there; anything unless given.
+
         Raises:
-            StoreError: there is no study, or its file cannot be used.
+            StoreError: there is no study, it is another one, or its file cannot be used.
         """
         path = folder / STORE_NAME
         if not _is_there(path):
             raise StoreError(
                 f"there is no study in {shown(folder)} (no {STORE_NAME}); run one with this folder as --out."
             )
-        return cls._open(path, None)
+        store = cls._open(path, None)
+        if registration is not None:
+            try:
+                store._require(json.loads(_canonical(registration)))
+            except BaseException:
+                store.close()
+                raise
+        return store
+
+    @classmethod
+    def begun(cls, folder: Path) -> bool:
+        """Return whether a study was begun in `folder`."""
+        return _is_there(folder / STORE_NAME)
 
     @classmethod
     def _open(cls, path: Path, lock: WriterLock | None) -> Store:

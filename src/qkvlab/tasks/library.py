@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkvlab.contracts import Cost, Dims, Words
-from qkvlab.tasks.shelves import BOOKS, CONCEPTS, QUESTIONS, draw, draw_full, relevant
-from qkvlab.tasks.task import Call, Examples, Task, joining
+from qkvlab.contracts import Dims, Words
+from qkvlab.tasks.network import Network
+from qkvlab.tasks.shelves import BOOKS, CONCEPTS, QUESTIONS, count_of, draw, draw_full, relevant
+from qkvlab.tasks.task import Call, Examples, Task
 from qkvlab.tasks.title import Title
 from qkvlab.tasks.vocabulary import SLOTS
 
@@ -142,13 +143,15 @@ class Library(Task):
             "held_out": self.exam, "vectors": "learned" if named.learned else "fixed", "cosine": named.cosine,
         }  # fmt: skip
 
-    def cost(self, setting: str, design: Design) -> Cost:
-        return design.cost(Dims.of(self._width(setting)))
-
-    def parameters(self, setting: str, design: Design) -> int:
-        d = self._width(setting)
-        out = joining(design, Dims.of(d))
-        return self.cost(setting, design).parameters + out + (CONCEPTS * SLOTS + self.contents) * d
+    def network(self, setting: str, design: Design) -> Network:
+        named, vectors = Setting.parse(setting), CONCEPTS * SLOTS + self.contents
+        asked = count_of(named.question)
+        return Network(
+            dims=Dims.of(self._width(setting)), layers=1, hidden=0, tokens=BOOKS, asked=asked, classes=self.contents,
+            learned=vectors if named.learned else 0, given=0 if named.learned else vectors,
+            x_learns=named.learned, answers_learn=named.learned,
+            batch=self.batch, numbers=2 * asked + 2 * BOOKS, exam=self.exam, traced=CONCEPTS * SLOTS,
+        )  # fmt: skip
 
     def _width(self, setting: str) -> int:
         return Setting.parse(setting).d_model or self.d_model

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkvlab.contracts import Cost, Dims, Words
-from qkvlab.tasks.task import Call, Examples, Task, joining
+from qkvlab.contracts import Dims, Words
+from qkvlab.tasks.network import Network
+from qkvlab.tasks.task import Call, Examples, Task
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -131,15 +132,13 @@ class Recall(Task):
             "batch": self.batch, "steps": shape.steps, "held_out_sequences": self.exam,
         }  # fmt: skip
 
-    def cost(self, setting: str, design: Design) -> Cost:
-        one = design.cost(self._dims)
-        layers = SHAPES[setting].layers
-        return Cost(*(layers * n for n in (one.parameters, one.flops_per_token, one.cache_per_token)))
-
-    def parameters(self, setting: str, design: Design) -> int:
+    def network(self, setting: str, design: Design) -> Network:
         shape = SHAPES[setting]
-        vectors = (WORDS + shape.span - 1 + TOKENS) * self.d_model
-        return self.cost(setting, design).parameters + shape.layers * joining(design, self._dims) + vectors
+        return Network(
+            dims=self._dims, layers=shape.layers, hidden=0, tokens=TOKENS, asked=PAIRS, classes=WORDS,
+            learned=shape.span - 1 + TOKENS, given=WORDS, x_learns=True, answers_learn=False,
+            batch=self.batch, numbers=TOKENS + 2 * PAIRS, exam=PART, traced=self.looked_at,
+        )  # fmt: skip
 
     @property
     def _dims(self) -> Dims:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkvlab.contracts import Cost, Dims, Words
+from qkvlab.contracts import Dims, Words
 from qkvlab.tasks import answers, grammar, matching
 from qkvlab.tasks.lexicon import load
-from qkvlab.tasks.task import Call, Examples, Match, Task, joining
+from qkvlab.tasks.network import Network
+from qkvlab.tasks.task import Call, Examples, Match, Task
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -128,15 +129,15 @@ class Sentence(Task):
             "steps": self.steps(setting), "sentences": self.exam,
         }  # fmt: skip
 
-    def cost(self, setting: str, design: Design) -> Cost:
-        layers, one = Setting.parse(setting).layers, design.cost(self._dims)
-        return Cost(layers * one.parameters, layers * one.flops_per_token, layers * one.cache_per_token)
-
-    def parameters(self, setting: str, design: Design) -> int:
-        named, d, lexicon = Setting.parse(setting), self.d_model, load()
-        layers = named.layers * (joining(design, self._dims) + 2 * d * self._hidden(setting, design))
-        ends = len(lexicon.words) + named.ordered * grammar.TOKENS + grammar.ROLES * len(lexicon.nouns)
-        return self.cost(setting, design).parameters + layers + ends * d
+    def network(self, setting: str, design: Design) -> Network:
+        named, lexicon = Setting.parse(setting), load()
+        answers = grammar.ROLES * len(lexicon.nouns)
+        return Network(
+            dims=self._dims, layers=named.layers, hidden=self._hidden(setting, design), tokens=grammar.TOKENS,
+            asked=grammar.VERBS, classes=answers, learned=len(lexicon.words) + named.ordered * grammar.TOKENS + answers,
+            given=0, x_learns=True, answers_learn=True, batch=self.batch,
+            numbers=grammar.TOKENS + grammar.VERBS * (1 + grammar.ROLES), exam=self.exam, traced=self.exam // 2,
+        )  # fmt: skip
 
     @property
     def _dims(self) -> Dims:

@@ -61,6 +61,11 @@ def relevant(question: str, asked: np.ndarray, label: np.ndarray) -> np.ndarray:
     return ask // COURSE * COURSE + (ask + 1) % COURSE == lab
 
 
+def count_of(question: str) -> int:
+    """Return how many questions read a shelf: the last book of a course has no next where there is no cycle."""
+    return 2 * (COURSE - (question == "directed-acyclic"))
+
+
 def draw(question: str, rng: np.random.Generator, n: int, *, held_out: bool) -> Shelf:
     """Draw n shelves. Only ``unseen-synonym`` asks other pairs of words when they are held out."""
     if question == "related":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qkvlab.designs import Design
+    from qkvlab.tasks.network import Network
 
 Call = Callable[..., np.ndarray]
 """``call(method, *inputs)`` runs a method of many models at once; inputs and result lead with the model axis."""
@@ -106,16 +107,20 @@ class Task(ABC):
         """Every number that defines a run (sizes, steps, batch), for the registration."""
 
     @abstractmethod
+    def network(self, setting: str, design: Design) -> Network:
+        """Sizes of the model and of its data; parameters, FLOPs and memory follow from them."""
+
     def cost(self, setting: str, design: Design) -> Cost:
         """Cost of the design at this setting's sizes."""
+        return self.network(setting, design).cost(design)
 
-    @abstractmethod
     def parameters(self, setting: str, design: Design) -> int:
         """All parameters of the model, trained or not.
 
         Raises:
             Refusal: the design cannot exist at this setting's sizes.
         """
+        return self.network(setting, design).parameters(design)
 
     @abstractmethod
     def steps(self, setting: str) -> int:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from qkvlab.contracts import Cost, Dims, Words
+from qkvlab.contracts import Dims, Words
 from qkvlab.tasks import corpus, matching
 from qkvlab.tasks.corpus import Corpus
-from qkvlab.tasks.task import Call, Examples, Match, Task, joining
+from qkvlab.tasks.network import Network
+from qkvlab.tasks.task import Call, Examples, Match, Task
 from qkvlab.tasks.title import Title
 
 if TYPE_CHECKING:
@@ -131,15 +132,13 @@ class Text(Task):
             "steps": self.train_steps,
         }  # fmt: skip
 
-    def cost(self, setting: str, design: Design) -> Cost:
-        one = design.cost(self._dims)
-        return Cost(*(self.layers * n for n in (one.parameters, one.flops_per_token, one.cache_per_token)))
-
-    def parameters(self, setting: str, design: Design) -> int:
-        d = self.d_model
+    def network(self, setting: str, design: Design) -> Network:
         vectors = self.read.classes + self.tokens + (self.grams - 1) * self.buckets
-        blocks = self.layers * (joining(design, self._dims) + 2 * self._hidden(setting, design) * d)
-        return self.cost(setting, design).parameters + blocks + vectors * d
+        return Network(
+            dims=self._dims, layers=self.layers, hidden=self._hidden(setting, design), tokens=self.tokens, asked=None,
+            classes=self.read.classes, learned=vectors, given=0, x_learns=True, answers_learn=True,
+            batch=self.batch, numbers=2 * self.tokens, exam=_CHUNK, traced=2 * _CHUNK,
+        )  # fmt: skip
 
     @property
     def _dims(self) -> Dims:
