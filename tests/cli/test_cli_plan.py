@@ -64,6 +64,7 @@ def test_the_table_fits_the_terminal(cli_here, monkeypatch, lang, words, columns
         (["--plan", "--gpu", ""], "--gpu needs at least one name"),
         (["--gpu", "h100"], "give --plan too"),
         (["--plan", "--device", "tpu"], "device must be"),
+        (["--plan", "--workers", "0"], "workers must be"),
         (["--plan", "--minutes", "nan"], "minutes"),
         (["--plan", "--first", "nothing"], "unknown setting"),
         (["--plan", "--designs", "QKV"], "needs two designs"),
