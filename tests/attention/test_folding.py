@@ -1,4 +1,4 @@
-"""1 / root stands in the matrix of q where nothing else is made with it, and nowhere else."""
+"""1 / root stands in the matrix of q or of k where nothing else is made with it, and nowhere else."""
 
 from dataclasses import replace
 
@@ -7,11 +7,13 @@ import torch
 
 from qkvlab import Attention
 from qkvlab.attention import core, folding
-from qkvlab.attention.folding import folded, scales
+from qkvlab.attention.direct import X, cut
+from qkvlab.attention.folding import look, scales
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import examples, parse
 from qkvlab.designs.around import Around
 from qkvlab.designs.design import split_heads
+from qkvlab.designs.ways import PATTERNS
 from qkvlab.testing import sizes
 from qkvlab.testing.sizes import attention, tokens
 
@@ -28,18 +30,25 @@ DIMS = Dims(d_model=12, heads=2, d_head=6, d_value=6)
         ("QKV/rank3", "q"),
         ("MLA5", "q"),
         ("QKV/window3", "q"),
+        ("QKQ", "k"),
+        ("XKV", "k"),
+        ("XKX", "k"),
     ],
 )
-def test_the_last_matrix_of_q(name, matrix):
-    assert scales(parse(name), DIMS) == matrix
+def test_the_last_matrix_of_q_or_else_of_k(name, matrix):
+    design = parse(name)
+    assert scales(design, DIMS) == matrix
+    assert cut(design, DIMS) is None or cut(design, DIMS).scales == matrix
 
 
 @pytest.mark.parametrize(
     "name",
-    ["QQV", "QKQ", "QQQ", "XKV", "XXX", "QMQ", "QDQ", "QKV/bias", "QKV/rope", "QKV/qknorm", "QKV/diff1", "uniform"],
+    ["QQV", "QQQ", "XKK", "XXV", "XXX", "QMQ", "QDQ", "QKV/bias", "QKV/rope", "QKV/qknorm", "uniform"],
 )
 def test_where_there_is_none(name):
-    assert scales(parse(name), DIMS) is None
+    design = parse(name)
+    assert scales(design, DIMS) is None
+    assert cut(design, DIMS) is None or cut(design, DIMS).scales is None
 
 
 class Changed(Around):
@@ -92,14 +101,71 @@ class LooksAtNumbers(Changed):
         return (q if float(x.sum()) > 0 else -q), memory
 
 
+class OfTheFirstText(Changed):
+    def project(self, weights, x, dims, positions):
+        q, memory = super().project(weights, x, dims, positions)
+        return split_heads(x[:1] @ weights["q"], dims.heads).expand_as(q), memory
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [KeptToo, ReadToo, UsedTwice, WrittenInto, Turned, HeadsInTurn, LooksAtNumbers],
-    ids=lambda kind: kind.__name__,
+    ("kind", "matrix", "of_cut"),
+    [
+        (Changed, "q", "q"),
+        (KeptToo, "k", "q"),
+        (ReadToo, None, None),
+        (UsedTwice, None, None),
+        (WrittenInto, "k", None),
+        (Turned, "k", None),
+        (HeadsInTurn, "k", None),
+        (OfTheFirstText, "k", None),
+        (LooksAtNumbers, None, None),
+    ],
+    ids=lambda kind: getattr(kind, "__name__", kind),
 )
-def test_a_matrix_that_serves_more_is_left_alone(kind):
-    assert scales(Changed(parse("QKV")), DIMS) == "q"
-    assert scales(kind(parse("QKV")), DIMS) is None
+def test_a_matrix_that_serves_more_is_left_alone(kind, matrix, of_cut):
+    design = kind(parse("QKV"))
+    assert scales(design, DIMS) == matrix
+    found = cut(design, DIMS)
+    assert (found.scales if found else None) == of_cut
+
+
+class KeysTurned(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k.flip(-1), v
+
+
+class ValuesReadKeys(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k, v + k
+
+
+class ValuesAreKeys(Changed):
+    def recall(self, weights, memory, dims):
+        k, _ = super().recall(weights, memory, dims)
+        return k, k
+
+
+class KeysAgain(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k, v @ weights["k"][: v.shape[-1], : v.shape[-1]]
+
+
+@pytest.mark.parametrize("kind", [KeysTurned, ValuesReadKeys, ValuesAreKeys, KeysAgain], ids=lambda kind: kind.__name__)
+def test_a_matrix_of_keys_that_serves_more_is_left_alone(kind):
+    assert scales(Changed(parse("XKV")), DIMS) == "k"
+    assert scales(kind(parse("XKV")), DIMS) is None
+    found = cut(kind(parse("XKV")), DIMS)
+    assert found is None or found.scales is None
+
+
+def test_what_is_cut():
+    assert cut(parse("QKX"), DIMS).names == ("q", "k", X)
+    assert cut(parse("QKK/kv1"), DIMS).heads == (2, 1, 1)
+    assert all(cut(parse(name), DIMS) for name in (*PATTERNS, "QKV/kv1", "QKV/window3", "QKV/alibi", "frozen"))
+    assert not any(cut(parse(name), DIMS) for name in ("QKV/rope", "QKV/rank3", "QKV/bias", "QKV/sin", "MLA5", "QMQ"))
 
 
 @pytest.mark.parametrize("route", ["plain", "fused"])
@@ -121,6 +187,73 @@ def test_folded_layers_compute_the_same(design, route, monkeypatch):
             torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("route", ["plain", "fused"])
+@pytest.mark.parametrize("design", examples().values(), ids=str)
+def test_nothing_but_numbers(design, route):
+    """Without gradients q, k and v are made by other calls: the same numbers, also of one text and of turned axes."""
+    dims = sizes(design)
+    layer = attention(design, dims, route=route)
+    x = tokens(dims, 13)
+    for given in (x, x[0], x.swapaxes(0, 1).contiguous().swapaxes(0, 1), x[:, :0], x[None].repeat(3, 1, 1, 1)):
+        wanted = layer(given, causal=True).detach()
+        with torch.no_grad():
+            torch.testing.assert_close(layer(given, causal=True), wanted, rtol=1e-10, atol=1e-10)
+
+
+def written_in_place(layer):
+    layer.projections.q.mul_(2)
+
+
+def written_through_data(layer):
+    layer.projections.k.data.mul_(2)
+
+
+def given_other_data(layer):
+    layer.projections.v.data = 2 * layer.projections.v.data
+
+
+def optimised(layer):
+    for weight in layer.parameters():
+        weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW(layer.parameters(), lr=0.1).step()
+
+
+def loaded(layer):
+    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()})
+
+
+def assigned(layer):
+    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [written_in_place, written_through_data, given_other_data, optimised, loaded, assigned],
+    ids=lambda change: change.__name__,
+)
+def test_weights_are_read_at_every_call(change):
+    layer, x = attention(parse("QKV"), DIMS), tokens(DIMS, 13)
+    with torch.no_grad():
+        before = layer(x)
+        change(layer)
+        after = layer(x)
+        fresh = attention(parse("QKV"), DIMS)
+        fresh.load_state_dict(layer.state_dict())
+        torch.testing.assert_close(after, fresh(x), rtol=0, atol=0)
+        assert not torch.allclose(before, after)
+
+
+def test_weights_of_a_functional_call_are_read():
+    layer, x = attention(parse("QKV"), DIMS), tokens(DIMS, 13)
+    other = {name: 2 * weight for name, weight in layer.state_dict().items()}
+    fresh = attention(parse("QKV"), DIMS)
+    fresh.load_state_dict(other)
+    with torch.no_grad():
+        before = layer(x)
+        torch.testing.assert_close(torch.func.functional_call(layer, other, (x,)), fresh(x), rtol=0, atol=0)
+        torch.testing.assert_close(layer(x), before, rtol=0, atol=0)
+
+
 def test_it_is_really_folded(monkeypatch):
     roots = []
     original = core.attend_fused
@@ -129,23 +262,27 @@ def test_it_is_really_folded(monkeypatch):
     for count in (16, 17, folding.FEW, folding.FEW + 1):
         layer(torch.zeros(1, count, 16))
     layer(torch.zeros(1, 200, 16), layer.remember(torch.zeros(1, 3, 16)))
-    assert roots == [4.0, 4.0, 4.0, 1.0, 4.0]
+    with torch.no_grad():
+        layer(torch.zeros(1, 1, 16))
+    assert roots == [4.0, 4.0, 4.0, 1.0, 4.0, 1.0]
 
 
 def test_a_matrix_with_more_rows_than_tokens_is_not(monkeypatch):
     monkeypatch.setattr(folding, "FEW", 0)
     layer = Attention("QKV", d_model=16, heads=1)
     given = layer.design, layer.dims, layer.projections.weights
-    assert folded(*given, torch.zeros(1, 16, 16), layer.scoring())[1].root == 4.0
-    assert folded(*given, torch.zeros(1, 17, 16), layer.scoring())[1].root == 1.0
+    assert look(*given, torch.zeros(1, 16, 16), None, layer.scoring())[-1].root == 4.0
+    assert look(*given, torch.zeros(1, 17, 16), None, layer.scoring())[-1].root == 1.0
 
 
 def test_finding_out_is_not_repeated():
     folding.scales.cache_clear()
-    layer = Attention("QKV", d_model=16, heads=1)
-    for _ in range(3):
-        layer(torch.zeros(1, 200, 16))
-    assert folding.scales.cache_info().misses == 1
+    cut.cache_clear()
+    for name in ("QKV", "QKV/rope"):
+        layer = Attention(name, d_model=16, heads=1)
+        for _ in range(3):
+            layer(torch.zeros(1, 200, 16))
+    assert (folding.scales.cache_info().misses, cut.cache_info().misses) == (1, 2)
 
 
 def test_huge_scores_stay_finite_when_folded():
@@ -159,3 +296,5 @@ def test_huge_scores_stay_finite_when_folded():
     with torch.no_grad():
         layer.out.weight.copy_(torch.eye(4))
     torch.testing.assert_close(layer(x, causal=True), x)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, causal=True), x)
