@@ -11,6 +11,7 @@ against QKV in the same way, beside what they cost: FLOPs of the layer, or bytes
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -111,11 +112,13 @@ def beside_others(kind: str, seconds: float) -> list[dict[str, Any]]:
         if kind == "decoding":
             for context in CONTEXTS:
                 past, x = draw(BATCH, context, D_MODEL, dtype=dtype), draw(BATCH, 1, D_MODEL, dtype=dtype)
-                steps = {side.name: side.decode(past) for side in sides}
-                calls = {name: _bound(step, x) for name, step in steps.items() if step is not None}
+                # a cache made later lies better in memory, by 5-8 %: each side has one in either order
+                made = [{side.name: side.decode(past) for side in order} for order in (sides, sides[::-1])]
+                steps = {side.name: [each[side.name] for each in made] for side in sides}
+                calls = {name: _in_turn(both, x) for name, both in steps.items() if None not in both}
                 with torch.no_grad():
                     rows.append(_row(f"decoding, {context} kept, {precision}", calls, dtype, seconds))
-                    rows[-1]["no cache"] = [name for name, step in steps.items() if step is None]
+                    rows[-1]["no cache"] = [name for name in steps if name not in calls]
             continue
         for batch, tokens in SHAPES:
             x = draw(batch, tokens, D_MODEL, dtype=dtype)
@@ -135,6 +138,11 @@ def beside_others(kind: str, seconds: float) -> list[dict[str, Any]]:
 
 def _bound(call: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: call(*args)
+
+
+def _in_turn(steps: list[Callable[[Tensor], Tensor]], x: Tensor) -> Callable[[], Tensor]:
+    order = itertools.cycle(steps)
+    return lambda: next(order)(x)
 
 
 def _row(label: str, calls: dict[str, Callable[[], Any]], dtype: torch.dtype, seconds: float) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def fusible(q: Tensor, scoring: Scoring) -> bool:
     # what the kernels cannot do, `scaled_dot_product_attention` does with all scores at once
     if scoring.dropout and q.device.type == "cpu":
         return False
-    return scoring.fusible and not (q.device.type == "cuda" and q.dtype == torch.float64)
+    return scoring.fusible and not (q.is_cuda and q.dtype == torch.float64)
 
 
 def only_numbers() -> bool:

@@ -27,6 +27,12 @@ FEW = 128
 _TOKENS = 2
 
 
+def found(design: Design, dims: Dims) -> tuple[Cut | None, str | None]:
+    """Return what makes q, k and v, if it is that simple, and the matrix that 1 / root can go into."""
+    simple = cut(design, dims)
+    return simple, scales(design, dims) if simple is None else simple.scales
+
+
 def look(
     design: Design, dims: Dims, weights: dict[str, Tensor], x: Tensor, positions: Tensor | None, scoring: Scoring
 ) -> tuple[Tensor, Tensor, Tensor, Scoring]:
@@ -43,37 +49,44 @@ def look(
     if torch.compiler.is_compiling():  # a compiler joins passes by itself
         q, memory = design.project(weights, x, dims, positions)
         return q, *design.recall(weights, memory, dims), scoring
-    found = cut(design, dims)
-    name = scales(design, dims) if found is None else found.scales
-    factor, made = 1 / scoring.root, dict[str, Tensor]()
-    if name is None or factor == 1:
-        factor = 1.0
-    elif found is not None and core.only_numbers():  # a gradient would be scaled in passes of its own
-        made[name] = torch.addmm(x.new_empty(()), x.flatten(0, -2), weights[name], beta=0, alpha=factor)
-    elif x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
-        weights = {**weights, name: weights[name] * factor}
+    simple, name = found(design, dims)
+    factor = 1.0 if name is None else 1 / scoring.root
+    if simple is not None and core.only_numbers():
+        made = _products(simple, weights, x.flatten(0, -2), factor)
     else:
-        factor = 1.0
-    left = scoring if factor == 1 else scoring.without_root()
-    if found is None:
-        q, memory = design.project(weights, x, dims, positions)
-        return q, *design.recall(weights, memory, dims), left
-    return *_heads(found, weights, x, made), left
-
-
-def _heads(found: Cut, weights: dict[str, Tensor], x: Tensor, made: dict[str, Tensor]) -> list[Tensor]:
-    # x times every matrix once, cut into heads
-    front, flat = x.shape[:-1], x.flatten(0, -2)
-    heads = []
-    for name, count in zip(found.names, found.heads, strict=True):
-        if name == X:
-            part = x
+        if name is not None and x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
+            weights = {**weights, name: weights[name] * factor}
         else:
-            part = made.get(name)
-            if part is None:
-                part = made[name] = torch.mm(flat, weights[name])
-        heads.append(part.view(*front, count, part.shape[-1] // count).transpose(-3, -2))
-    return heads
+            factor = 1.0
+        if simple is None:
+            q, memory = design.project(weights, x, dims, positions)
+            return q, *design.recall(weights, memory, dims), scoring if factor == 1 else scoring.without_root()
+        made = {each: x @ weights[each] for each in dict.fromkeys(simple.names) if each != X}
+    made[X] = x
+    q, k, v = (_heads(made[each], count, x.shape[:-1]) for each, count in zip(simple.names, simple.heads, strict=True))
+    return q, k, v, scoring if factor == 1 else scoring.without_root()
+
+
+def _products(simple: Cut, weights: dict[str, Tensor], x: Tensor, factor: float) -> dict[str, Tensor]:
+    # (n, d) times every matrix once, one of them also by the factor, without gradients, which would be scaled apart
+    names = [name for name in dict.fromkeys(simple.names) if name != X]
+    parts = [weights[name] for name in names]
+    if x.dtype == torch.bfloat16 and x.numel() > sum(map(Tensor.numel, parts)) and len(parts) > 1:
+        # fast products wait for x: it is read once, which takes less time than to put the matrices side by side
+        side_by_side = torch.cat(
+            [p * factor if n == simple.scales else p for n, p in zip(names, parts, strict=True)], 1
+        )
+        made = torch.mm(x, side_by_side).split_with_sizes([part.shape[1] for part in parts], 1)
+        return dict(zip(names, made, strict=True))
+    return {
+        name: torch.addmm(x.new_empty(()), x, weight, beta=0, alpha=factor if name == simple.scales else 1.0)
+        for name, weight in zip(names, parts, strict=True)
+    }
+
+
+def _heads(part: Tensor, count: int, front: torch.Size) -> Tensor:
+    # (n, columns) or (..., t, columns) -> (..., heads, t, c)
+    return part.view(*front, count, part.shape[-1] // count).transpose(-3, -2)
 
 
 @cache

@@ -14,7 +14,7 @@ from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
-from qkvlab.attention.folding import look
+from qkvlab.attention.folding import found, look
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.scoring import Scoring
@@ -76,6 +76,7 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.projections = self.design.build(self.dims)
         self.out = nn.Linear(self.dims.heads * self.dims.d_value, d_model, bias=self.design.out_bias)
+        found(self.design, self.dims)  # once per design and sizes: here, and not in anybody's count or trace
         said = Scoring.of(self.design, self.dims, self.projections.weights)
         self._scoring = said if said.fusible else None  # which no weight can change
 

@@ -77,7 +77,7 @@ class Prepared:
         """Do what `Design.project` does for tokens of which the first stands at ``first``."""
         if self._side_by_side is None:
             return self.design.project(self._weights, x, layer.dims, continued(first, x))
-        made = torch.split_with_sizes(x @ self._side_by_side, self._columns, -1)
+        made = torch.mm(x.flatten(0, 1), self._side_by_side).view(*x.shape[:2], -1).split_with_sizes(self._columns, -1)
         if self._direct is not None:
             heads, asks, keeps = self._direct
             return split_heads(made[asks], heads), Memory({name: made[at] for name, at in keeps})

@@ -33,7 +33,7 @@ class Scoring:
         return cls(root=design.root(dims), bends=bends, sinks=sinks, dropout=dropout)
 
     def without_root(self) -> Scoring:
-        """Return the same for q and k that hold it already."""
+        """Return the same for q or k that hold it already."""
         return Scoring(root=1.0, bends=self.bends, sinks=self.sinks, dropout=self.dropout)
 
     @property
