@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from qkvlab import Attention
-from qkvlab.attention import core, folding
-from qkvlab.attention.direct import X, cut
-from qkvlab.attention.folding import look, scales
+from qkvlab.attention import core, folding, making
+from qkvlab.attention.direct import Cut, X, cut
+from qkvlab.attention.folding import scales
+from qkvlab.attention.making import make
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import examples, parse
 from qkvlab.designs.around import Around
@@ -162,8 +163,8 @@ def test_a_matrix_of_keys_that_serves_more_is_left_alone(kind):
 
 
 def test_what_is_cut():
-    assert cut(parse("QKX"), DIMS).names == ("q", "k", X)
-    assert cut(parse("QKK/kv1"), DIMS).heads == (2, 1, 1)
+    assert cut(parse("QKX"), DIMS) == Cut((("q", 2), ("k", 2), (X, 2)), ("q", "k"), "q")
+    assert cut(parse("QKK/kv1"), DIMS) == Cut((("q", 2), ("k", 1), ("k", 1)), ("q", "k"), "q")
     assert all(cut(parse(name), DIMS) for name in (*PATTERNS, "QKV/kv1", "QKV/window3", "QKV/alibi", "frozen"))
     assert not any(cut(parse(name), DIMS) for name in ("QKV/rope", "QKV/rank3", "QKV/bias", "QKV/sin", "MLA5", "QMQ"))
 
@@ -176,7 +177,7 @@ def test_folded_layers_compute_the_same(design, route, monkeypatch):
     x = tokens(dims, t)
     found = {}
     for few in (0, 10**9):  # folded where x has more tokens than the matrix has rows, and nowhere
-        monkeypatch.setattr(folding, "FEW", few)
+        monkeypatch.setattr(making, "FEW", few)
         given = x.repeat(3, 1, 1).requires_grad_()
         out = layer(given, causal=True)
         trained = [p for p in layer.parameters() if p.requires_grad]
@@ -198,6 +199,25 @@ def test_nothing_but_numbers(design, route):
         wanted = layer(given, causal=True).detach()
         with torch.no_grad():
             torch.testing.assert_close(layer(given, causal=True), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["QKV", "QKK", "QQV", "XKV", "XXX", "QKV/kv2", "QKV/sink", "MLA5"])
+@pytest.mark.parametrize("count", [40, 200])
+def test_nothing_but_numbers_in_bf16(name, count, monkeypatch):
+    design = parse(name)
+    layer = attention(design, DIMS).bfloat16()
+    x = tokens(DIMS, count).bfloat16()
+    other = layer(x, causal=True).detach().double()
+    joined, original = [], torch.cat
+    monkeypatch.setattr(torch, "cat", lambda *args: (joined.append(args), original(*args))[1])
+    with torch.no_grad():
+        got = layer(x, causal=True).double()
+    found = cut(design, DIMS)
+    several = found is not None and len(found.matrices) > 1
+    wide = several and count * x.shape[0] > sum(layer.projections.weights[name].shape[1] for name in found.matrices)
+    assert bool(joined) == wide
+    exact = layer.double()(x.double(), causal=True)
+    assert (got - exact).abs().max() <= 2 * (other - exact).abs().max()
 
 
 def written_in_place(layer):
@@ -259,7 +279,7 @@ def test_it_is_really_folded(monkeypatch):
     original = core.attend_fused
     monkeypatch.setattr(core, "attend_fused", lambda *args: (roots.append(args[-1].root), original(*args))[1])
     layer = Attention("QKV", d_model=16, heads=1)
-    for count in (16, 17, folding.FEW, folding.FEW + 1):
+    for count in (16, 17, making.FEW, making.FEW + 1):
         layer(torch.zeros(1, count, 16))
     layer(torch.zeros(1, 200, 16), layer.remember(torch.zeros(1, 3, 16)))
     with torch.no_grad():
@@ -268,11 +288,11 @@ def test_it_is_really_folded(monkeypatch):
 
 
 def test_a_matrix_with_more_rows_than_tokens_is_not(monkeypatch):
-    monkeypatch.setattr(folding, "FEW", 0)
+    monkeypatch.setattr(making, "FEW", 0)
     layer = Attention("QKV", d_model=16, heads=1)
     given = layer.design, layer.dims, layer.projections.weights
-    assert look(*given, torch.zeros(1, 16, 16), None, layer.scoring())[-1].root == 4.0
-    assert look(*given, torch.zeros(1, 17, 16), None, layer.scoring())[-1].root == 1.0
+    assert make(*given, torch.zeros(1, 16, 16), None, layer.scoring())[-1].root == 4.0
+    assert make(*given, torch.zeros(1, 17, 16), None, layer.scoring())[-1].root == 1.0
 
 
 def test_finding_out_is_not_repeated():

@@ -26,13 +26,13 @@ class Cut:
     """Which matrices make q, k and v.
 
     Attributes:
-        names: of q, k and v, the matrix that x is multiplied with, or `X`.
-        heads: that each is cut into.
-        scales: the matrix by which q, or else k, grows and nothing else does.
+        parts: of q, k and v the matrix that x is multiplied with, or `X`, and the heads that it is cut into.
+        matrices: each once.
+        scales: the one by which q, or else k, grows and nothing else does.
     """
 
-    names: tuple[str, str, str]
-    heads: tuple[int, int, int]
+    parts: tuple[tuple[str, int], ...]
+    matrices: tuple[str, ...]
     scales: str | None
 
 
@@ -64,12 +64,13 @@ def cut(design: Design, dims: Dims) -> Cut | None:
             made = q, *design.recall(weights, memory, dims)
     except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: more than a product in any case
         return None
-    heads = made[0].shape[-3], made[1].shape[-3], made[2].shape[-3]
-    q, k, v = (products.maker(part, count) for part, count in zip(made, heads, strict=True))
-    if q is None or k is None or v is None:
+    names = [products.maker(part, part.shape[-3]) for part in made]
+    parts = tuple((name, part.shape[-3]) for name, part in zip(names, made, strict=True) if name is not None)
+    if len(parts) < len(made):
         return None
-    scales = [name for name in (q, k) if name != X and (q, k, v).count(name) == 1]
-    return Cut((q, k, v), heads, scales[0] if scales else None)
+    matrices = tuple(name for name, _ in parts if name != X)
+    alone = [name for name, _ in parts[:2] if matrices.count(name) == 1]
+    return Cut(parts, tuple(dict.fromkeys(matrices)), alone[0] if alone else None)
 
 
 @cache

@@ -14,7 +14,7 @@ from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
-from qkvlab.attention.folding import found, look
+from qkvlab.attention.making import found, make
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.scoring import Scoring
@@ -228,7 +228,7 @@ class Attention(nn.Module):
         if memory is None:
             weights, at = self.projections.weights, positions
             if folds:
-                q, k, v, scoring = look(self.design, self.dims, weights, x, positions, scoring)
+                q, k, v, scoring = make(self.design, self.dims, weights, x, positions, scoring)
             else:
                 q, memory = self.design.project(weights, x, self.dims, positions)
                 k, v = self.design.recall(weights, memory, self.dims)
