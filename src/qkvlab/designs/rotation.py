@@ -115,16 +115,7 @@ class Rotation:
         angles = finely(places(heads, positions)) * self._speeds(channels, heads)
         cos, sin = (at_least_single(self.amplitude * table, heads) for table in (f.cos(angles), f.sin(angles)))
         turning, still = heads[..., :channels], heads[..., channels:]
-        if self.pairing == "halves":
-            a, b = turning[..., : channels // 2], turning[..., channels // 2 :]
-            turned = f.concat([a * cos - b * sin, b * cos + a * sin], -1)
-        elif _are_complex(turning):  # one pass instead of seven
-            pairs = at_least_single(turning, turning).reshape(*turning.shape[:-1], channels // 2, 2)
-            turned = f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(turning.shape)
-        else:
-            a, b = turning[..., ::2], turning[..., 1::2]
-            turned = f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(turning.shape)
-        turned = cast(turned, heads.dtype)
+        turned = cast((_halves if self.pairing == "halves" else _neighbours)(turning, cos, sin), heads.dtype)
         return f.concat([turned, still], -1) if still.shape[-1] else turned
 
     def _speeds(self, channels: int, like: Array) -> Array:
@@ -134,12 +125,37 @@ class Rotation:
         return self.scaling.speeds(pair, self.base, channels)
 
 
-def _are_complex(pairs: Array) -> bool:
-    """Whether neighbours can be seen as complex numbers: tensors whose pairs lie at even places, outside of a graph."""
-    if isinstance(pairs, np.ndarray) or pairs.device.type == "mps" or functions(pairs).compiler.is_compiling():
-        return False  # compilers know no complex numbers, and join passes by themselves
-    even = all(stride % 2 == 0 for stride in (*pairs.stride()[:-1], pairs.storage_offset()))
-    return even and pairs.stride(-1) == 1
+def _halves(x: Array, cos: Array, sin: Array) -> Array:
+    # a cos - b sin and b cos + a sin, where [a, b] = x
+    f, half = functions(x), x.shape[-1] // 2
+    if _in_a_graph(x) or f.is_grad_enabled():
+        a, b = x[..., :half], x[..., half:]
+        return f.concat([a * cos - b * sin, b * cos + a * sin], -1)
+    x = at_least_single(x, x)
+    turned = x * f.concat([cos, cos], -1)  # and the rest into it: no more than two tensors are made
+    turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sin)
+    return turned
+
+
+def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
+    # the same, where x = [a0, b0, a1, b1, ...]
+    f = functions(x)
+    if _in_a_graph(x) or not _lie_at_even_places(x):
+        a, b = x[..., ::2], x[..., 1::2]
+        return f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+    # as complex numbers: one pass instead of seven
+    pairs = at_least_single(x, x).reshape(*x.shape[:-1], x.shape[-1] // 2, 2)
+    return f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(x.shape)
+
+
+def _in_a_graph(x: Array) -> bool:
+    # or no tensor, or where complex numbers are wanting; a compiler knows none either, and joins passes by itself
+    return isinstance(x, np.ndarray) or x.device.type == "mps" or functions(x).compiler.is_compiling()
+
+
+def _lie_at_even_places(x: Array) -> bool:
+    return x.stride(-1) == 1 and all(n % 2 == 0 for n in (*x.stride()[:-1], x.storage_offset()))
 
 
 USUAL = Rotation()
