@@ -128,7 +128,7 @@ class Rotation:
 def _halves(x: Array, cos: Array, sin: Array) -> Array:
     # a cos - b sin and b cos + a sin, where [a, b] = x
     f, half = functions(x), x.shape[-1] // 2
-    if _in_a_graph(x) or f.is_grad_enabled():
+    if not _only_numbers(x):
         a, b = x[..., :half], x[..., half:]
         return f.concat([a * cos - b * sin, b * cos + a * sin], -1)
     x = at_least_single(x, x)
@@ -141,7 +141,7 @@ def _halves(x: Array, cos: Array, sin: Array) -> Array:
 def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
     # the same, where x = [a0, b0, a1, b1, ...]
     f = functions(x)
-    if _in_a_graph(x) or not _lie_at_even_places(x):
+    if not _only_numbers(x) or not _lie_at_even_places(x):
         a, b = x[..., ::2], x[..., 1::2]
         return f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
     # as complex numbers: one pass instead of seven
@@ -149,9 +149,12 @@ def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
     return f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(x.shape)
 
 
-def _in_a_graph(x: Array) -> bool:
-    # or no tensor, or where complex numbers are wanting; a compiler knows none either, and joins passes by itself
-    return isinstance(x, np.ndarray) or x.device.type == "mps" or functions(x).compiler.is_compiling()
+def _only_numbers(x: Array) -> bool:
+    # whether a tensor is all that is asked for: a compiler joins passes by itself and knows no complex numbers, and a
+    # gradient may come back at places where they cannot stand
+    if isinstance(x, np.ndarray) or x.device.type == "mps":
+        return False
+    return not (functions(x).is_grad_enabled() or functions(x).compiler.is_compiling())
 
 
 def _lie_at_even_places(x: Array) -> bool:
