@@ -1,4 +1,4 @@
-"""1 / root stands in the matrix of q where nothing else is made with it, and nowhere else."""
+"""1 / root stands in the matrix of q or of k where nothing else is made with it, and nowhere else."""
 
 from dataclasses import replace
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from qkvlab import Attention
-from qkvlab.attention import core, folding
-from qkvlab.attention.folding import folded, scales
+from qkvlab.attention import core, folding, making
+from qkvlab.attention.direct import cut
+from qkvlab.attention.folding import scales
+from qkvlab.attention.making import make
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import examples, parse
 from qkvlab.designs.around import Around
@@ -28,18 +30,25 @@ DIMS = Dims(d_model=12, heads=2, d_head=6, d_value=6)
         ("QKV/rank3", "q"),
         ("MLA5", "q"),
         ("QKV/window3", "q"),
+        ("QKQ", "k"),
+        ("XKV", "k"),
+        ("XKX", "k"),
     ],
 )
-def test_the_last_matrix_of_q(name, matrix):
-    assert scales(parse(name), DIMS) == matrix
+def test_the_last_matrix_of_q_or_else_of_k(name, matrix):
+    design = parse(name)
+    assert scales(design, DIMS) == matrix
+    assert cut(design, DIMS) is None or cut(design, DIMS).scales == matrix
 
 
 @pytest.mark.parametrize(
     "name",
-    ["QQV", "QKQ", "QQQ", "XKV", "XXX", "QMQ", "QDQ", "QKV/bias", "QKV/rope", "QKV/qknorm", "QKV/diff1", "uniform"],
+    ["QQV", "QQQ", "XKK", "XXV", "XXX", "QMQ", "QDQ", "QKV/bias", "QKV/rope", "QKV/qknorm", "uniform"],
 )
 def test_where_there_is_none(name):
-    assert scales(parse(name), DIMS) is None
+    design = parse(name)
+    assert scales(design, DIMS) is None
+    assert cut(design, DIMS) is None or cut(design, DIMS).scales is None
 
 
 class Changed(Around):
@@ -92,14 +101,64 @@ class LooksAtNumbers(Changed):
         return (q if float(x.sum()) > 0 else -q), memory
 
 
+class OfTheFirstText(Changed):
+    def project(self, weights, x, dims, positions):
+        q, memory = super().project(weights, x, dims, positions)
+        return split_heads(x[:1] @ weights["q"], dims.heads).expand_as(q), memory
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [KeptToo, ReadToo, UsedTwice, WrittenInto, Turned, HeadsInTurn, LooksAtNumbers],
-    ids=lambda kind: kind.__name__,
+    ("kind", "matrix", "of_cut"),
+    [
+        (Changed, "q", "q"),
+        (KeptToo, "k", "q"),
+        (ReadToo, None, None),
+        (UsedTwice, None, None),
+        (WrittenInto, "k", None),
+        (Turned, "k", None),
+        (HeadsInTurn, "k", None),
+        (OfTheFirstText, "k", None),
+        (LooksAtNumbers, None, None),
+    ],
+    ids=lambda kind: getattr(kind, "__name__", kind),
 )
-def test_a_matrix_that_serves_more_is_left_alone(kind):
-    assert scales(Changed(parse("QKV")), DIMS) == "q"
-    assert scales(kind(parse("QKV")), DIMS) is None
+def test_a_matrix_that_serves_more_is_left_alone(kind, matrix, of_cut):
+    design = kind(parse("QKV"))
+    assert scales(design, DIMS) == matrix
+    found = cut(design, DIMS)
+    assert (found.scales if found else None) == of_cut
+
+
+class KeysTurned(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k.flip(-1), v
+
+
+class ValuesReadKeys(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k, v + k
+
+
+class ValuesAreKeys(Changed):
+    def recall(self, weights, memory, dims):
+        k, _ = super().recall(weights, memory, dims)
+        return k, k
+
+
+class KeysAgain(Changed):
+    def recall(self, weights, memory, dims):
+        k, v = super().recall(weights, memory, dims)
+        return k, v @ weights["k"][: v.shape[-1], : v.shape[-1]]
+
+
+@pytest.mark.parametrize("kind", [KeysTurned, ValuesReadKeys, ValuesAreKeys, KeysAgain], ids=lambda kind: kind.__name__)
+def test_a_matrix_of_keys_that_serves_more_is_left_alone(kind):
+    assert scales(Changed(parse("XKV")), DIMS) == "k"
+    assert scales(kind(parse("XKV")), DIMS) is None
+    found = cut(kind(parse("XKV")), DIMS)
+    assert found is None or found.scales is None
 
 
 @pytest.mark.parametrize("route", ["plain", "fused"])
@@ -110,7 +169,7 @@ def test_folded_layers_compute_the_same(design, route, monkeypatch):
     x = tokens(dims, t)
     found = {}
     for few in (0, 10**9):  # folded where x has more tokens than the matrix has rows, and nowhere
-        monkeypatch.setattr(folding, "FEW", few)
+        monkeypatch.setattr(making, "FEW", few)
         given = x.repeat(3, 1, 1).requires_grad_()
         out = layer(given, causal=True)
         trained = [p for p in layer.parameters() if p.requires_grad]
@@ -126,26 +185,30 @@ def test_it_is_really_folded(monkeypatch):
     original = core.attend_fused
     monkeypatch.setattr(core, "attend_fused", lambda *args: (roots.append(args[-1].root), original(*args))[1])
     layer = Attention("QKV", d_model=16, heads=1)
-    for count in (16, 17, folding.FEW, folding.FEW + 1):
+    for count in (16, 17, making.FEW, making.FEW + 1):
         layer(torch.zeros(1, count, 16))
     layer(torch.zeros(1, 200, 16), layer.remember(torch.zeros(1, 3, 16)))
-    assert roots == [4.0, 4.0, 4.0, 1.0, 4.0]
+    with torch.no_grad():
+        layer(torch.zeros(1, 1, 16))
+    assert roots == [4.0, 4.0, 4.0, 1.0, 4.0, 1.0]
 
 
 def test_a_matrix_with_more_rows_than_tokens_is_not(monkeypatch):
-    monkeypatch.setattr(folding, "FEW", 0)
+    monkeypatch.setattr(making, "FEW", 0)
     layer = Attention("QKV", d_model=16, heads=1)
     given = layer.design, layer.dims, layer.projections.weights
-    assert folded(*given, torch.zeros(1, 16, 16), layer.scoring())[1].root == 4.0
-    assert folded(*given, torch.zeros(1, 17, 16), layer.scoring())[1].root == 1.0
+    assert make(*given, torch.zeros(1, 16, 16), None, layer.scoring())[-1].root == 4.0
+    assert make(*given, torch.zeros(1, 17, 16), None, layer.scoring())[-1].root == 1.0
 
 
 def test_finding_out_is_not_repeated():
     folding.scales.cache_clear()
-    layer = Attention("QKV", d_model=16, heads=1)
-    for _ in range(3):
-        layer(torch.zeros(1, 200, 16))
-    assert folding.scales.cache_info().misses == 1
+    cut.cache_clear()
+    for name in ("QKV", "QKV/rope"):
+        layer = Attention(name, d_model=16, heads=1)
+        for _ in range(3):
+            layer(torch.zeros(1, 200, 16))
+    assert (folding.scales.cache_info().misses, cut.cache_info().misses) == (1, 2)
 
 
 def test_huge_scores_stay_finite_when_folded():
@@ -159,3 +222,5 @@ def test_huge_scores_stay_finite_when_folded():
     with torch.no_grad():
         layer.out.weight.copy_(torch.eye(4))
     torch.testing.assert_close(layer(x, causal=True), x)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, causal=True), x)

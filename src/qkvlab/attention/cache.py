@@ -160,14 +160,15 @@ class Cache:
         for name, store in self._stores.items():
             kept = split_heads(memory.kept[name], store.shape[1])
             end = self._length + kept.shape[-2]
-            store[:, :, self._length : end] = kept
+            store.narrow(2, self._length, kept.shape[-2]).copy_(kept)
         self._length = end
 
     def recall(self, layer: Attention, design: Design, keys: Span) -> tuple[Tensor, Tensor]:
         """Keys (b, g, s, c) and values (b, u, s, e) of some of the tokens, as ``design`` makes them."""
         if self._cut is not None and design is layer.design:
-            k, v = (self._stores[name][:, :, keys.slice] for name, _ in self._cut)
-            return k, v
+            (k, _), (v, _) = self._cut
+            start, count = keys.start, len(keys)
+            return self._stores[k].narrow(2, start, count), self._stores[v].narrow(2, start, count)
         stores = {name: store[:, :, keys.slice] for name, store in self._stores.items()}
         kept = {name: part[:, 0] if part.shape[1] == 1 else _side_by_side(part) for name, part in stores.items()}
         positions = torch.arange(keys.start, keys.stop, device=self.device) if keys.start else None

@@ -148,11 +148,10 @@ def _fused(
         v = k if _is_front(v, k) else F.pad(v, (0, c - e))
     if scoring.root != 1:  # here, for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
         q = q * (1 / scoring.root)
-    q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))
     out = F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
+        _with_channels_side_by_side(q),
+        _with_channels_side_by_side(k),
+        _with_channels_side_by_side(v),
         attn_mask=allowed,
         dropout_p=scoring.dropout,
         is_causal=causal,
@@ -162,12 +161,21 @@ def _fused(
     return out if c == e else out[..., :e]
 
 
+def _with_channels_side_by_side(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 def fusible(q: Tensor, scoring: Scoring) -> bool:
     """Whether a kernel does all of it without queries x keys."""
     # what the kernels cannot do, `scaled_dot_product_attention` does with all scores at once
     if scoring.dropout and q.device.type == "cpu":
         return False
-    return scoring.fusible and not (q.device.type == "cuda" and q.dtype == torch.float64)
+    return scoring.fusible and not (q.is_cuda and q.dtype == torch.float64)
+
+
+def only_numbers() -> bool:
+    """Whether a call computes and nothing else: no gradient is recorded, no graph traced, nothing transformed."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or _inside_func())
 
 
 def _rows(visible: Visible) -> int:
@@ -182,7 +190,7 @@ def _reads_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 def _is_front(v: Tensor, k: Tensor) -> bool:
     # whether v is the first channels of k: then k does as v, and the others are cut off the result
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or _inside_func():
+    if not only_numbers():
         return False
     same = v.data_ptr() == k.data_ptr() and v.dtype == k.dtype
     return same and v.shape[:-1] == k.shape[:-1] and v.stride() == k.stride()
@@ -199,14 +207,18 @@ def _recomputes() -> bool:
 
 def _as_rows(x: Tensor, groups: int) -> Tensor:
     # (..., h, t, n) -> (..., g, h // g * t, n)
+    if x.shape[-3] == groups:
+        return x
     *batch, heads, t, n = x.shape
-    return x if heads == groups else x.reshape(*batch, groups, heads // groups * t, n)
+    return x.reshape(*batch, groups, heads // groups * t, n)
 
 
 def _as_heads(x: Tensor, heads: int) -> Tensor:
     # (..., g, h // g * t, n) -> (..., h, t, n)
+    if x.shape[-3] == heads:
+        return x
     *batch, groups, rows, n = x.shape
-    return x if groups == heads else x.reshape(*batch, heads, rows * groups // heads, n)
+    return x.reshape(*batch, heads, rows * groups // heads, n)
 
 
 def _repeat(x: Tensor, heads: int) -> Tensor:

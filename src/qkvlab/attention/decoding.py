@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qkvlab.attention import core, prepared
 from qkvlab.attention.cache import Cache
-from qkvlab.attention.prepared import scoring_of
+from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 from qkvlab.designs import Design
 from qkvlab.designs.work import cheaper, reach
@@ -35,8 +35,9 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     design = cheaper(layer.design, cache.absorbed, layer.dims, count, len(keys))
     ready = cache.prepared(layer, design)
     if ready is None:
-        scoring = scoring_of(layer, design)
-        q, memory = design.project(layer.projections.weights, x, layer.dims, prepared.continued(first, x))
+        weights = layer.projections.weights
+        scoring = Scoring.of(design, layer.dims, weights)
+        q, memory = design.project(weights, x, layer.dims, prepared.continued(first, x))
     else:
         scoring = ready.scoring
         q, memory = ready.project(layer, x, first)

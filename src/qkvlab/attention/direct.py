@@ -1,4 +1,4 @@
-"""Designs whose q and memory are x times one matrix each and nothing else: what q k^T is divided by can go into W_Q.
+"""Designs that multiply x with one matrix for each of q, k and v, or for q and memory, and do nothing else.
 
 Found by watching `project` once on tensors without numbers, so no design has to declare it and none can be mistaken.
 """
@@ -17,7 +17,23 @@ from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
 
-_TOKENS = 2
+_BATCH, _TOKENS = 2, 3
+X = "x itself"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which matrices make q, k and v.
+
+    Attributes:
+        parts: of q, k and v the matrix that x is multiplied with, or `X`, and the heads that it is cut into.
+        matrices: each once.
+        scales: the one by which q, or else k, grows and nothing else does.
+    """
+
+    parts: tuple[tuple[str, int], ...]
+    matrices: tuple[str, ...]
+    scales: str | None
 
 
 @dataclass(frozen=True)
@@ -39,19 +55,36 @@ class Direct:
 
 
 @cache
-def direct(design: Design, dims: Dims) -> Direct | None:
-    """Find what makes q and memory, or None where more is done to x or to what was made of it."""
-    with torch.device("meta"):
-        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
-        x, positions = torch.empty(1, _TOKENS, dims.d_model), torch.arange(_TOKENS)
+def cut(design: Design, dims: Dims) -> Cut | None:
+    """Find what makes q, k and v, or None where more is done to x or to what was made of it."""
+    weights, x, positions = _without_numbers(design, dims)
     try:
         with _Products(x, weights) as products:
             q, memory = design.project(weights, x, dims, positions)
+            made = q, *design.recall(weights, memory, dims)
     except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: more than a product in any case
+        return None
+    names = [products.maker(part, part.shape[-3]) for part in made]
+    parts = tuple((name, part.shape[-3]) for name, part in zip(names, made, strict=True) if name is not None)
+    if len(parts) < len(made):
+        return None
+    matrices = tuple(name for name, _ in parts if name != X)
+    alone = [name for name, _ in parts[:2] if matrices.count(name) == 1]
+    return Cut(parts, tuple(dict.fromkeys(matrices)), alone[0] if alone else None)
+
+
+@cache
+def direct(design: Design, dims: Dims) -> Direct | None:
+    """Find what makes q and memory, or None where more is done to x or to what was made of it, or x itself is kept."""
+    weights, x, positions = _without_numbers(design, dims)
+    try:
+        with _Products(x, weights) as products:
+            q, memory = design.project(weights, x, dims, positions)
+    except RuntimeError:
         return None
     asks = products.maker(q, q.shape[-3])
     keeps = tuple((name, products.maker(kept, None)) for name, kept in memory.kept.items())
-    if asks is None or any(made is None for _, made in keeps):
+    if any(made in (None, X) for made in (asks, *(made for _, made in keeps))) or asks is None:
         return None
     return Direct(asks, tuple((name, made) for name, made in keeps if made is not None))
 
@@ -66,10 +99,8 @@ def multiplied(design: Design, dims: Dims) -> frozenset[str]:
             asked.add(name)
             return super().__getitem__(name)
 
-    with torch.device("meta"):
-        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
-        x, positions = torch.empty(1, _TOKENS, dims.d_model), torch.arange(_TOKENS)
-        made = {f"made:{name}": torch.empty(1, _TOKENS, weight.shape[-1]) for name, weight in weights.items()}
+    weights, x, positions = _without_numbers(design, dims)
+    made = {f"made:{name}": x.new_empty(*x.shape[:-1], weight.shape[-1]) for name, weight in weights.items()}
     try:
         design.project(Watched({**weights, **made, "made:x": x}), x, dims, positions)
     except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: take none of its products beforehand
@@ -77,13 +108,20 @@ def multiplied(design: Design, dims: Dims) -> frozenset[str]:
     return frozenset(name for name in weights if f"made:{name}" in asked)
 
 
+def _without_numbers(design: Design, dims: Dims) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    # its matrices, two texts and where their tokens stand
+    with torch.device("meta"):
+        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
+        return weights, torch.empty(_BATCH, _TOKENS, dims.d_model), torch.arange(_TOKENS)
+
+
 class _Products(TorchDispatchMode):
     """Remembers which tensor is x times which matrix, as long as nobody writes into it."""
 
     def __init__(self, x: Tensor, weights: Weights) -> None:
         super().__init__()
-        self._x, self._weights = x, weights
-        self._made: dict[int, tuple[str, Tensor]] = {}
+        self._x, self._weights = x.flatten(0, 1), weights
+        self._made: dict[int, tuple[str, Tensor]] = {_storage(x): (X, self._x)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -91,7 +129,7 @@ class _Products(TorchDispatchMode):
             for each in args:
                 if isinstance(each, Tensor):
                     self._made.pop(_storage(each), None)
-        if func is torch.ops.aten.mm.default and _is_whole(args[0], self._x[0]):
+        if func is torch.ops.aten.mm.default and _is_whole(args[0], self._x):
             for name, weight in self._weights.items():
                 if _is_whole(args[1], weight):
                     self._made[_storage(made)] = name, made
@@ -102,7 +140,7 @@ class _Products(TorchDispatchMode):
         name, made = self._made.get(_storage(part), (None, part))
         if name is None:
             return None
-        whole = made.unflatten(0, (1, -1))
+        whole = made.unflatten(0, (_BATCH, -1))
         return name if _is_whole(part, whole if heads is None else split_heads(whole, heads)) else None
 
 

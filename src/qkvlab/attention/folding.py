@@ -1,12 +1,12 @@
-"""Where 1 / root can go: the matrix by which q grows and nothing else does.
+"""Where 1 / root can go: the matrix by which q, or else k, grows and nothing else does.
 
-Scaling it costs one pass over a matrix instead of one over q. It is found by watching `project` once on tensors without
-numbers, so no design has to declare it and none can be mistaken.
+Its product then takes no more time than without it, or the matrix is scaled: one pass over it instead of one over q. It
+is found by watching `project` and `recall` once on tensors without numbers, so no design has to declare it and none can
+be mistaken.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,38 +15,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
 
-FEW = 128
-"""Tokens for which a pass over q costs less than a look at what makes it."""
 _TOKENS = 2
-
-
-def folded(
-    design: Design, dims: Dims, weights: dict[str, Tensor], x: Tensor, scoring: Scoring
-) -> tuple[dict[str, Tensor], Scoring]:
-    """Return weights that make q / root, and the scoring that is left, where q has more numbers than its matrix.
-
-    Args:
-        design: whose `project` will be called.
-        dims: its sizes.
-        weights: as they are.
-        x: (..., t, d), what it will be called with.
-        scoring: with the design's root.
-    """
-    tokens = 0 if torch.compiler.is_compiling() else x.shape[:-1].numel()  # a compiler joins passes by itself
-    name = None if scoring.root == 1 or tokens <= FEW else scales(design, dims)
-    if name is None or tokens <= weights[name].shape[0]:
-        return weights, scoring
-    return {**weights, name: weights[name] * (1 / scoring.root)}, replace(scoring, root=1.0)
 
 
 @cache
 def scales(design: Design, dims: Dims) -> str | None:
-    """Name the last matrix that makes q, by a product and a cut into heads, if neither serves anything else.
+    """Name the last matrix that makes q, by a product and a cut into heads, if neither serves anything else; else of k.
 
     What it is multiplied with may be x or anything that other matrices make of x.
     """
@@ -56,9 +34,10 @@ def scales(design: Design, dims: Dims) -> str | None:
     try:
         with torch.no_grad(), _Products(weights) as products:
             q, memory = design.project(weights, x, dims, positions)
+            k, v = design.recall(weights, memory, dims)
     except RuntimeError:  # it looks at numbers, or makes tensors elsewhere: more than a product in any case
         return None
-    return products.last(q, list(memory.kept.values()))
+    return products.last(q, [*memory.kept.values(), k, v]) or products.last(k, [q, v])
 
 
 class _Products(TorchFunctionMode):
@@ -84,12 +63,12 @@ class _Products(TorchFunctionMode):
                 self._made[_storage(made)] = name, made
         return made
 
-    def last(self, q: Tensor, others: list[Tensor]) -> str | None:
-        """Name the matrix whose product is q, cut into heads, if it was used once and the product is not kept."""
-        name, made = self._made.get(_storage(q), (None, q))
-        if name is None or self._uses[name] != 1 or made._version or any(_storage(o) == _storage(q) for o in others):
+    def last(self, part: Tensor, others: list[Tensor]) -> str | None:
+        """Name the matrix whose product is this, cut into heads, if it was used once and is none of the others."""
+        name, made = self._made.get(_storage(part), (None, part))
+        if name is None or self._uses[name] != 1 or made._version or any(_storage(o) == _storage(part) for o in others):
             return None
-        return name if _is_whole(q, split_heads(made, q.shape[-3])) else None
+        return name if _is_whole(part, split_heads(made, part.shape[-3])) else None
 
 
 def _is_whole(part: Tensor, whole: Tensor) -> bool:

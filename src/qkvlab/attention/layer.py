@@ -14,7 +14,7 @@ from qkvlab.attention import core, interop
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
-from qkvlab.attention.folding import folded
+from qkvlab.attention.making import found, make
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.scoring import Scoring
@@ -76,6 +76,9 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.projections = self.design.build(self.dims)
         self.out = nn.Linear(self.dims.heads * self.dims.d_value, d_model, bias=self.design.out_bias)
+        found(self.design, self.dims)  # once per design and sizes: here, and not in anybody's count or trace
+        said = Scoring.of(self.design, self.dims, self.projections.weights)
+        self._scoring = said if said.fusible else None  # which no weight can change
 
     def forward(
         self,
@@ -223,18 +226,18 @@ class Attention(nn.Module):
         require_device("mask", mask, x)
         own, scoring = memory is None, self.scoring()
         if memory is None:
-            weights = self.projections.weights
+            weights, at = self.projections.weights, positions
             if folds:
-                weights, scoring = folded(self.design, self.dims, weights, x, scoring)
-            q, memory = self.design.project(weights, x, self.dims, positions)
+                q, k, v, scoring = make(self.design, self.dims, weights, x, positions, scoring)
+            else:
+                q, memory = self.design.project(weights, x, self.dims, positions)
+                k, v = self.design.recall(weights, memory, self.dims)
         else:
             require_memory(memory, x, self.design, self.dims)
-            at = standing(x.shape[-2], memory, causal) if positions is None else positions
-            q = self.projections.ask(x, at)
-            tokens = next(iter(memory.kept.values())).shape[-2]
-            if memory.positions is not None or x.shape[-2] > tokens:  # else `Visible` says the same without a tensor
-                positions = at
-        k, v = self.projections.recall(memory)
+            standing_at = standing(x.shape[-2], memory, causal) if positions is None else positions
+            q, (k, v), at = self.projections.ask(x, standing_at), self.projections.recall(memory), memory.positions
+            if at is not None or x.shape[-2] > k.shape[-2]:  # else `Visible` says the same without a tensor
+                positions = standing_at
         visible = self.visible(
             (*q.shape[:-1], k.shape[-2]),
             x.device,
@@ -242,19 +245,16 @@ class Attention(nn.Module):
             causal=causal,
             padding=padding,
             mask=mask,
-            positions=(positions, memory.positions),
+            positions=(positions, at),
         )
         return q, _without_padding(k, padding), _without_padding(v, padding), visible, scoring
 
     def scoring(self) -> Scoring:
         """Return how scores are made and shared out, with dropout while training."""
-        weights = self.projections.weights
-        return Scoring(
-            root=self.design.root(self.dims),
-            bends=self.design.bends(weights, self.dims),
-            sinks=self.design.sinks(weights, self.dims),
-            dropout=self.dropout if self.training else 0.0,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if self._scoring is not None and not dropout:
+            return self._scoring
+        return Scoring.of(self.design, self.dims, self.projections.weights, dropout)
 
     def require_tokens(self, x: Tensor, positions: Tensor | None = None) -> None:
         """Refuse tokens or positions that do not fit this layer, by their shapes, dtypes and devices.

@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from qkvlab.attention.layer import Attention
 
 
-def scoring_of(layer: Attention, design: Design) -> Scoring:
-    """Return how scores are made without dropout."""
-    weights = layer.projections.weights
-    return Scoring(
-        root=design.root(layer.dims),
-        bends=design.bends(weights, layer.dims),
-        sinks=design.sinks(weights, layer.dims),
-    )
-
-
 def continued(first: int, x: Tensor) -> Tensor:
     """Return where new tokens stand, (t,): behind all that came before."""
     return torch.arange(first, first + x.shape[1], device=x.device)
@@ -54,8 +44,8 @@ class Prepared:
     """
 
     def __init__(self, layer: Attention, design: Design) -> None:
-        self.design, self.scoring = design, scoring_of(layer, design)
-        self._weights = layer.projections.weights
+        self.design, self._weights = design, layer.projections.weights
+        self.scoring = Scoring.of(design, layer.dims, self._weights)
         self._written = {name: (weight, weight._version, weight.data_ptr()) for name, weight in self._weights.items()}
         first = [f"{name}_down" if f"{name}_down" in self._weights else name for name in design.products(layer.dims)]
         first = [name for name in first if name in multiplied(design, layer.dims)]
@@ -65,7 +55,7 @@ class Prepared:
         if says is not None and says.owned and says.asks in first:
             at = first.index(says.asks)
             parts[at] = parts[at] * (1 / self.scoring.root)
-            self.scoring = Scoring(root=1.0, bends=self.scoring.bends, sinks=self.scoring.sinks)
+            self.scoring = self.scoring.without_root()
         self._columns = [part.shape[-1] for part in parts]
         self._side_by_side = torch.cat(parts, 1) if len(parts) > 1 else None
         if self._side_by_side is not None and self._side_by_side.dtype == torch.bfloat16:
@@ -87,7 +77,7 @@ class Prepared:
         """Do what `Design.project` does for tokens of which the first stands at ``first``."""
         if self._side_by_side is None:
             return self.design.project(self._weights, x, layer.dims, continued(first, x))
-        made = torch.split_with_sizes(x @ self._side_by_side, self._columns, -1)
+        made = torch.mm(x.flatten(0, 1), self._side_by_side).view(*x.shape[:2], -1).split_with_sizes(self._columns, -1)
         if self._direct is not None:
             heads, asks, keeps = self._direct
             return split_heads(made[asks], heads), Memory({name: made[at] for name, at in keeps})

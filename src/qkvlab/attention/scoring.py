@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from qkvlab.designs.design import Bend
+from qkvlab.contracts import Dims
+from qkvlab.designs.design import Bend, Design, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,16 @@ class Scoring:
     bends: tuple[Bend, ...] = ()
     sinks: Tensor | None = None
     dropout: float = 0.0
+
+    @classmethod
+    def of(cls, design: Design, dims: Dims, weights: Weights, dropout: float = 0.0) -> Scoring:
+        """Return what a design says."""
+        bends, sinks = design.bends(weights, dims), design.sinks(weights, dims)
+        return cls(root=design.root(dims), bends=bends, sinks=sinks, dropout=dropout)
+
+    def without_root(self) -> Scoring:
+        """Return the same for q or k that hold it already."""
+        return Scoring(root=1.0, bends=self.bends, sinks=self.sinks, dropout=self.dropout)
 
     @property
     def fusible(self) -> bool:

@@ -82,8 +82,10 @@ class Visible:
         if self.mask is not None:
             heads = self.shape[-3] if self.served is None else len(set(self.served))
             require_mask(self.mask, (*self.shape[:-3], heads, *self.shape[-2:]))
-        for name, tokens, at in (("queries", self.shape[-2], self.asked), ("keys", self.shape[-1], self.kept)):
-            require_positions(name, tokens, at, self.shape[:-3])
+        if self.asked is not None:
+            require_positions("queries", self.shape[-2], self.asked, self.shape[:-3])
+        if self.kept is not None:
+            require_positions("keys", self.shape[-1], self.kept, self.shape[:-3])
         if self.causal is not False:
             causal_shift(self.shape[-2], self.shape[-1], self.causal)  # refuses an alignment that is not named
 

@@ -55,7 +55,8 @@ class Matrix:
 
 def split_heads(x: Array, heads: int) -> Array:
     """(..., t, heads * c) -> (..., heads, t, c)."""
-    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-3, -2)
+    *front, width = x.shape
+    return x.reshape(*front, heads, width // heads).swapaxes(-3, -2)
 
 
 def times(x: Array, weights: Weights, name: str) -> Array:
@@ -63,11 +64,12 @@ def times(x: Array, weights: Weights, name: str) -> Array:
 
     Where the weights hold ``name_down``, x passes through it first (a matrix of low rank); where they hold
     ``name_bias``, it is added. Parts that bring them need no other word. Where they hold ``made:x``, this very x, they
-    also hold its products, made with several matrices side by side; an x that a part has changed is multiplied here.
+    may hold products of it, made beforehand; an x that a part has changed is multiplied here.
     """
     down = f"{name}_down" in weights
     first = f"{name}_down" if down else name
-    x = weights[f"made:{first}"] if weights.get("made:x") is x else x @ weights[first]
+    made = weights.get("made:x") is x and f"made:{first}" in weights
+    x = weights[f"made:{first}"] if made else x @ weights[first]
     x = x @ weights[name] if down else x
     return x + weights[f"{name}_bias"] if f"{name}_bias" in weights else x
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,10 @@ class Projections(nn.Module):
     @property
     def weights(self) -> dict[str, Tensor]:
         """The matrices by letter; read at every call, so that functional calls may replace them."""
-        return {name: getattr(self, name) for name in self._names}
+        held: dict[str, Any] = (
+            self._parameters
+        )  # asked first: a module looks there last, and a parametrized matrix is not there
+        return {name: held[name] if name in held else getattr(self, name) for name in self._names}
 
     def ask(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """(..., t, d) -> q (..., h, t, c): what each token looks for."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import numpy as np
+
 from qkvlab.contracts import Array, Words
 from qkvlab.designs.design import at_least_single, cast, finely, functions, places, upward
 from qkvlab.designs.speeds import SCALINGS, Scaling, digits, plain_speeds
@@ -113,13 +115,7 @@ class Rotation:
         angles = finely(places(heads, positions)) * self._speeds(channels, heads)
         cos, sin = (at_least_single(self.amplitude * table, heads) for table in (f.cos(angles), f.sin(angles)))
         turning, still = heads[..., :channels], heads[..., channels:]
-        if self.pairing == "halves":
-            a, b = turning[..., : channels // 2], turning[..., channels // 2 :]
-            turned = f.concat([a * cos - b * sin, b * cos + a * sin], -1)
-        else:
-            a, b = turning[..., ::2], turning[..., 1::2]
-            turned = f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(turning.shape)
-        turned = cast(turned, heads.dtype)
+        turned = cast((_halves if self.pairing == "halves" else _neighbours)(turning, cos, sin), heads.dtype)
         return f.concat([turned, still], -1) if still.shape[-1] else turned
 
     def _speeds(self, channels: int, like: Array) -> Array:
@@ -127,6 +123,42 @@ class Rotation:
         if self.scaling is None:
             return plain_speeds(pair, self.base, channels)
         return self.scaling.speeds(pair, self.base, channels)
+
+
+def _halves(x: Array, cos: Array, sin: Array) -> Array:
+    # a cos - b sin and b cos + a sin, where [a, b] = x
+    f, half = functions(x), x.shape[-1] // 2
+    if not _only_numbers(x):
+        a, b = x[..., :half], x[..., half:]
+        return f.concat([a * cos - b * sin, b * cos + a * sin], -1)
+    x = at_least_single(x, x)
+    turned = x * f.concat([cos, cos], -1)  # and the rest into it: no more than two tensors are made
+    turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sin)
+    return turned
+
+
+def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
+    # the same, where x = [a0, b0, a1, b1, ...]
+    f = functions(x)
+    if not _only_numbers(x) or not _lie_at_even_places(x):
+        a, b = x[..., ::2], x[..., 1::2]
+        return f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+    # as complex numbers: one pass instead of seven
+    pairs = at_least_single(x, x).reshape(*x.shape[:-1], x.shape[-1] // 2, 2)
+    return f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(x.shape)
+
+
+def _only_numbers(x: Array) -> bool:
+    # whether a tensor is all that is asked for: a compiler joins passes by itself and knows no complex numbers, and a
+    # gradient may come back at places where they cannot stand
+    if isinstance(x, np.ndarray) or x.device.type == "mps":
+        return False
+    return not (functions(x).is_grad_enabled() or functions(x).compiler.is_compiling())
+
+
+def _lie_at_even_places(x: Array) -> bool:
+    return x.stride(-1) == 1 and all(n % 2 == 0 for n in (*x.stride()[:-1], x.storage_offset()))
 
 
 USUAL = Rotation()

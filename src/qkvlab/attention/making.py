@@ -1,0 +1,86 @@
+"""q, k and v of x in the fewest passes: products of whole matrices where that is all, and 1 / root inside one of them.
+
+x (b, t, d)    q (b, h, t, c)    k (b, g, t, c)    v (b, u, t, e)
+
+Weights are read at every call and nothing of them is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qkvlab.attention import core
+from qkvlab.attention.direct import Cut, X, cut
+from qkvlab.attention.folding import scales
+from qkvlab.attention.scoring import Scoring
+from qkvlab.contracts import Dims
+from qkvlab.designs import Design
+
+FEW = 128
+"""Tokens for which a pass over q costs less than one over its matrix."""
+
+
+def found(design: Design, dims: Dims) -> tuple[Cut | None, str | None]:
+    """Return what makes q, k and v, if they are mere products, and the matrix that 1 / root can go into."""
+    plain = cut(design, dims)
+    return plain, scales(design, dims) if plain is None else plain.scales
+
+
+def make(
+    design: Design, dims: Dims, weights: dict[str, Tensor], x: Tensor, positions: Tensor | None, scoring: Scoring
+) -> tuple[Tensor, Tensor, Tensor, Scoring]:
+    """Do what `project` and `recall` do, with 1 / root in q or k where that is cheaper, and say what scoring is left.
+
+    Args:
+        design: says how.
+        dims: its sizes.
+        weights: as they are.
+        x: (..., t, d).
+        positions: where its tokens stand.
+        scoring: with the design's root.
+    """
+    if torch.compiler.is_compiling():  # a compiler joins passes by itself
+        q, memory = design.project(weights, x, dims, positions)
+        return q, *design.recall(weights, memory, dims), scoring
+    plain, name = found(design, dims)
+    factor = 1.0 if name is None else 1 / scoring.root
+    if plain is not None and core.only_numbers():
+        made = _products(plain, weights, x.flatten(0, -2), factor)
+        return *_heads(plain, made, x), _left(scoring, factor)
+    if name is not None and x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
+        weights = {**weights, name: weights[name] * factor}
+    else:
+        factor = 1.0
+    if plain is not None:
+        made = {each: x @ weights[each] for each in plain.matrices}
+        return *_heads(plain, made, x), _left(scoring, factor)
+    q, memory = design.project(weights, x, dims, positions)
+    return q, *design.recall(weights, memory, dims), _left(scoring, factor)
+
+
+def _products(plain: Cut, weights: dict[str, Tensor], x: Tensor, factor: float) -> dict[str, Tensor]:
+    # (n, d) times every matrix once, one of them also by the factor: its gradient would be scaled in passes of its own
+    parts = [weights[name] for name in plain.matrices]
+    scaled = [factor if name == plain.scales else 1.0 for name in plain.matrices]
+    if x.dtype == torch.bfloat16 and len(parts) > 1 and x.numel() > sum(part.numel() for part in parts):
+        # products this fast wait for x: to read it once takes less time than to put the matrices side by side
+        whole = torch.cat([w if by == 1 else w * by for w, by in zip(parts, scaled, strict=True)], 1)
+        made = torch.mm(x, whole).split_with_sizes([part.shape[1] for part in parts], 1)
+    else:
+        no = x.new_empty(())
+        made = [torch.addmm(no, x, w, beta=0, alpha=by) for w, by in zip(parts, scaled, strict=True)]
+    return dict(zip(plain.matrices, made, strict=True))
+
+
+def _heads(plain: Cut, made: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # products (n, columns) or (..., t, columns), or x itself -> (..., heads, t, c)
+    q, k, v = (
+        part.view(*x.shape[:-1], heads, part.shape[-1] // heads).transpose(-3, -2)
+        for part, heads in ((x if name == X else made[name], heads) for name, heads in plain.parts)
+    )
+    return q, k, v
+
+
+def _left(scoring: Scoring, factor: float) -> Scoring:
+    return scoring if factor == 1 else scoring.without_root()
