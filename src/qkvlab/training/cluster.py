@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -37,7 +38,7 @@ CONNECT = 60.0
 """Seconds in which a cluster must be there, or be started."""
 STORE = 100 << 20
 """Bytes of Ray's object store in a cluster of ours: groups are small."""
-_GONE = (EOFError, ConnectionError)
+_GONE = (EOFError, OSError)
 _ADDRESS = re.compile(r"local|auto|(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -98,7 +99,7 @@ class Cluster:
         """See `place.Place`."""
         manager, self._manager = self._manager, None
         if manager is not None:
-            with contextlib.suppress(*_GONE, TimeoutError):
+            with contextlib.suppress(*_GONE):
                 _within(CONNECT, self._driver.close)
             manager.shutdown()
 
@@ -110,7 +111,7 @@ class Cluster:
             cpus = max(cores(), self._workers or 1)
             try:
                 self._driver = _within(CONNECT, lambda: manager.Driver(self._address, cpus))
-            except (Lost, TimeoutError, *_GONE) as error:
+            except (Lost, *_GONE) as error:
                 manager.shutdown()
                 why = str(error) or f"it did not answer like Ray within {CONNECT:.0f} seconds"
                 raise BadInput(f"the Ray cluster at {self._address} cannot be used: {why}.") from None
@@ -188,9 +189,11 @@ class _Driver:
         return number
 
     def call(self, number: int, function: Callable[..., Any], arguments: Any, limit: float) -> tuple[bool, Any]:
-        errors = self._ray.exceptions
+        errors, actor = self._ray.exceptions, self._actors.get(number)
+        if actor is None:
+            raise Lost("a Ray worker was ended")
         try:
-            return self._ray.get(self._actors[number].answer.remote(function, arguments), timeout=limit)
+            return self._ray.get(actor.answer.remote(function, arguments), timeout=limit)
         except errors.GetTimeoutError:
             raise Lost(f"a Ray worker did not answer within {limit:.0f} seconds") from None
         except errors.OutOfMemoryError:
@@ -220,10 +223,16 @@ class _Actor:
 
 def _begin_driver() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the study's to handle
-    leave_with_parent()
+    leave_with_parent(_end_ray)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # Ray prints on both, and a study's output may be one JSON document
         os.dup2(nowhere, stream)
+
+
+def _end_ray() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None:  # a cluster of ours would leave some of its processes behind
+        ray.shutdown()
 
 
 def _reach(host: str, port: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from qkvlab.training.faults import Lost, OutOfMemory
 from qkvlab.training.workers import Delivery, Order, Speed, measure, ready, train, warm_up
 
-START = 180.0
+START = 90.0
 """Seconds in which a worker must be ready; most of them import PyTorch."""
 STARTS = 3
 """Starts in a row that may fail before the place of a worker is given up."""

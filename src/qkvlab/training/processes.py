@@ -14,7 +14,7 @@ from qkvlab.training.faults import Lost
 from qkvlab.training.workers import answer, begin
 
 LEAVE = 3.0
-"""Seconds that a process has to end by itself; then it is killed."""
+"""Seconds that a process has to end by itself; then it is ended."""
 _CONTEXT = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads
 
 
@@ -58,15 +58,23 @@ class ProcessWorker:
         self._process.join(timeout=LEAVE)
 
 
-def leave_with_parent() -> None:
-    """Let this process end when its parent does: one that was killed cannot tell its workers to stop."""
+def leave_with_parent(first: Callable[[], None] = lambda: None) -> None:
+    """Let this process end when its parent does: one that was killed cannot tell its workers to stop.
+
+    Args:
+        first: called before, and given `LEAVE` seconds.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent.sentinel, first), daemon=True).start()
 
 
-def _leave_with(sentinel: Any) -> None:
+def _leave_with(sentinel: Any, first: Callable[[], None]) -> None:
     wait([sentinel])
+    last = threading.Timer(LEAVE, os._exit, [1])
+    last.daemon = True
+    last.start()
+    first()
     os._exit(1)
 
 
