@@ -137,7 +137,7 @@ def test_deadlines_follow_the_slowest_models():
     trial, memory = Layout(processes=2, threads=1, group=8, rate=50.0), Recovery()
     models, steps = len(group.cells), 200
     assert memory.deadline(group, trial) == PATIENCE + FACTOR * models * steps / (50.0 / 2)
-    compiled = replace(trial, compiled=Compiled(4, 80.0, seconds=20.0))
+    compiled = replace(trial, compiled=Compiled(4, gain=2.0, seconds=20.0))
     assert memory.deadline(group, compiled) == memory.deadline(group, trial) + FACTOR * 20.0
     for seconds in (8.0, 4.0):  # the slowest counts
         memory.finished(group, seconds)

@@ -132,9 +132,9 @@ def test_devices_that_are_not_there(tmp_path, device, monkeypatch):
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize(("rate", "seconds", "pays"), [(1e3, 1e-6, True), (1e3, 1e6, False), (50.0, 1e-6, False)])
-def test_steps_are_compiled_where_that_pays_and_stay_so(tmp_path, monkeypatch, rate, seconds, pays):
-    workers, compiled = FakeWorkers(CALM), Compiled(unit=4, rate=rate, seconds=seconds)
+@pytest.mark.parametrize(("gain", "seconds", "pays"), [(10.0, 1e-6, True), (10.0, 1e6, False), (0.5, 1e-6, False)])
+def test_steps_are_compiled_where_that_pays_and_stay_so(tmp_path, monkeypatch, gain, seconds, pays):
+    workers, compiled = FakeWorkers(CALM), Compiled(unit=4, gain=gain, seconds=seconds)
 
     def find(order, facts, tell, idle, *, place, model_steps, seconds):
         assert model_steps > 0 and 0 < seconds <= 180

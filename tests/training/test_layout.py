@@ -39,7 +39,7 @@ class MockedWorkers:
         if order.unit:
             assert len(order.runs) == order.unit and threads == self.threads
             return MockedWorkers.compiled
-        return Speed(MockedWorkers.speed(*shape))
+        return Speed(MockedWorkers.speed(*shape), cost=0.002)
 
     def close(self) -> None:
         self.closed = True
@@ -53,7 +53,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(layout, "cores", lambda: 2)
     monkeypatch.setattr(layout.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
     MockedWorkers.made = []
-    MockedWorkers.compiled = Speed(4000.0, ready=20.0)
+    MockedWorkers.compiled = Speed(10.0, cost=0.001, ready=20.0)
     MockedWorkers.speed = lambda processes, threads, group: processes * 1000 + group
     return tmp_path / "cache"
 
@@ -237,7 +237,7 @@ LONG = {"model_steps": 3000.0 * layout.WORTH}
 
 def test_compiling_is_tried_where_so_much_is_to_be_trained_and_remembered():
     found, _ = layout.find(ORDER, FACTS, **LONG)
-    assert found.compiled == Compiled(layout.UNIT, rate=4000.0, seconds=20.0)
+    assert found.compiled == Compiled(layout.UNIT, gain=2.0, seconds=20.0)
     MockedWorkers.compiled = Speed(1.0)  # must not be asked again
     again, workers = layout.find(ORDER, FACTS, **LONG)
     assert again.compiled == found.compiled and workers.asked == []
@@ -248,29 +248,29 @@ def test_a_short_study_does_not_compile_and_a_long_one_after_it_does(little):
     found, _ = layout.find(ORDER, FACTS, **little)
     assert found.compiled is None and found.unit(1e9, 1e9) == 0
     found, later = layout.find(ORDER, FACTS, **LONG)
-    assert found.compiled is not None and not found.measured and len(later.asked) == 1
+    assert found.compiled is not None and not found.measured and len(later.asked) == 2
 
 
 def test_without_a_compiler_the_layout_is_plain_says_why_and_is_tried_another_time():
-    MockedWorkers.compiled = Speed(1000.0, 1.0, "no C++ compiler")
+    MockedWorkers.compiled = Speed(10.0, 0.002, 1.0, "no C++ compiler")
     told: list[str] = []
     found, _ = layout.find(ORDER, FACTS, told.append, **LONG)
     assert found.compiled is None and "no C++ compiler" in told[-1]
-    MockedWorkers.compiled = Speed(4000.0, 20.0)
+    MockedWorkers.compiled = Speed(10.0, 0.001, 20.0)
     assert layout.find(ORDER, FACTS, **LONG)[0].compiled is not None
 
 
 @pytest.mark.parametrize(
-    ("rate", "model_steps", "seconds", "unit"),
+    ("gain", "model_steps", "seconds", "unit"),
     [
-        (2000.0, 90_000, 1e9, 4),  # 90 s become 45 s; twice the 20 s of compiling are saved
-        (2000.0, 70_000, 1e9, 0),  # 35 s are saved, which is less
-        (2000.0, 1e9, 70.0, 0),  # and so much cannot be trained in the time that is left
-        (900.0, 1e9, 1e9, 0),  # compiled steps may be slower
+        (2.0, 90_000, 1e9, 4),  # 90 s become 45 s; twice the 20 s of compiling are saved
+        (2.0, 70_000, 1e9, 0),  # 35 s are saved, which is less
+        (2.0, 1e9, 70.0, 0),  # and so much cannot be trained in the time that is left
+        (0.9, 1e9, 1e9, 0),  # compiled steps may be slower
     ],
 )
-def test_compiling_pays_twice_what_it_costs(rate, model_steps, seconds, unit):
-    layout = Layout(2, 1, 8, rate=1000.0, compiled=Compiled(4, rate, 20.0))
+def test_compiling_pays_twice_what_it_costs(gain, model_steps, seconds, unit):
+    layout = Layout(2, 1, 8, rate=1000.0, compiled=Compiled(4, gain, 20.0))
     assert layout.unit(model_steps, seconds) == unit
 
 

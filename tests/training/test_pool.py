@@ -36,7 +36,7 @@ class MadeUp:
             self.calls.append(arguments[0].design)
             return self.befall(arguments[0].design, limit)
         self.calls.append(function.__name__)
-        return self.befall(arguments[0].design, limit) if function is warm_up else Speed(10.0, self.place)
+        return self.befall(arguments[0].design, limit) if function is warm_up else Speed(10.0, ready=self.place)
 
     def befall(self, design: str, limit: float) -> Any:
         if design == "dies":
@@ -163,7 +163,7 @@ def test_closing_lets_idle_workers_leave_and_kills_those_that_train(make):
 
 def test_a_trial_everywhere_is_measured_by_every_worker_at_once(make):
     pool, made = make(3)
-    assert pool.rate(order("a"), 1, everywhere=True, seconds=0.1) == Speed(30.0, 2)
+    assert pool.rate(order("a"), 1, everywhere=True, seconds=0.1) == Speed(30.0, ready=2)
     assert [worker.calls for worker in made] == [["warm_up", "measure"]] * 3
     assert pool.rate(order("a"), 3, everywhere=False, seconds=0.1).rate == 10.0
     assert sum(len(worker.calls) for worker in made) == 8
@@ -174,4 +174,4 @@ def test_a_trial_says_its_first_cause_and_not_that_others_waited(make, fault, er
     pool, _ = make(3)
     with pytest.raises(error):
         pool.rate(order(fault), 1, everywhere=True, seconds=0.1)
-    assert pool.rate(order("a"), 1, everywhere=True, seconds=0.1) == Speed(30.0, 2)
+    assert pool.rate(order("a"), 1, everywhere=True, seconds=0.1) == Speed(30.0, ready=2)

@@ -43,12 +43,12 @@ class Compiled:
 
     Attributes:
         unit: models of a program.
-        rate: model-steps per second, over all workers.
-        seconds: until a program is compiled.
+        gain: how many times as fast as plain steps, side by side.
+        seconds: of work until a program is compiled.
     """
 
     unit: PositiveInt
-    rate: PositiveFloat
+    gain: PositiveFloat
     seconds: PositiveFloat
 
 
@@ -81,7 +81,7 @@ class Layout:
         """
         if self.compiled is None:
             return 0
-        saved = min(model_steps / self.rate, seconds) * (1 - self.rate / self.compiled.rate)
+        saved = min(model_steps / self.rate, seconds) * (1 - 1 / self.compiled.gain)
         return self.compiled.unit if saved > PAYS * self.compiled.seconds else 0
 
 
@@ -166,15 +166,17 @@ def _trial(
 
 def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], None]) -> Compiled | None:
     tell("compiled steps")
-    order = replace(_of(order, UNIT), unit=UNIT)
+    one = replace(_of(order, UNIT), unit=UNIT)
     try:
-        speed = _speed(workers, order, best.processes, best.threads)
+        # one after the other now: what the plain steps once took may have been on a busier machine
+        plain = _speed(workers, _of(order, best.group), best.processes, best.threads)
+        speed = _speed(workers, one, best.processes, best.threads)
     except (Lost, OutOfMemory):
         return None
     if speed.remark:
         tell(f"steps are not compiled: {speed.remark}")
         return None
-    return Compiled(UNIT, speed.rate, speed.ready)
+    return Compiled(UNIT, plain.cost / speed.cost, speed.ready)
 
 
 def _speed(workers: Pool, order: Order, processes: int, threads: int) -> Speed:

@@ -96,7 +96,8 @@ class Pool:
         for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error  # the first cause, not that others waited for it
         speeds = [future.result() for future in futures]
-        return Speed(sum(s.rate for s in speeds), max(s.ready for s in speeds), speeds[0].remark)
+        rate, cost = sum(s.rate for s in speeds), max(s.cost for s in speeds)
+        return Speed(rate, cost, max(s.ready for s in speeds), speeds[0].remark)
 
     def close(self) -> None:
         """Drop what has not begun, end the workers that train without waiting for them, and let the others leave."""

@@ -52,11 +52,13 @@ class Speed:
 
     Attributes:
         rate: model-steps per second, over all processes that were measured.
-        ready: seconds until the first step was done, compiling included; of the slowest process.
+        cost: seconds of work for a model-step, see `_work`; of the process that needed most.
+        ready: seconds of work until the first step was done, compiling included; of the process that needed most.
         remark: why steps were not compiled although the order says so; empty otherwise.
     """
 
     rate: float
+    cost: float = 0.0
     ready: float = 0.0
     remark: str = ""
 
@@ -168,12 +170,12 @@ def warm_up(order: Order, threads: int) -> None:
     global _warm
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    begun = time.perf_counter()
+    begun = _work(order.device)
     runs = [Run(*run) for run in order.runs]
     task, design = tasks.find(order.task, order.text), designs.parse(order.design)
     group = Together(task, order.setting, design, runs, device=order.device, compile=bool(order.unit))
     group.step()
-    taken = time.perf_counter() - begun
+    taken = _work(order.device) - begun
     for _ in range(2):
         group.step()
     _warm = group, taken, before
@@ -186,10 +188,16 @@ def measure(seconds: float) -> Speed:
     global _warm
     assert _warm is not None, "warm_up comes first"
     (group, ready, before), _warm = _warm, None
-    begun, steps = time.perf_counter(), 0
-    while steps + 3 < group.total and time.perf_counter() - begun < seconds:
+    begun, work, steps = time.perf_counter(), _work(group.device), 0
+    while not steps or (steps + 3 < group.total and time.perf_counter() - begun < seconds):
         group.step()
         steps += 1
-    taken = time.perf_counter() - begun
+    count = steps * len(group.runs)
+    rate, cost = count / (time.perf_counter() - begun), (_work(group.device) - work) / count
     torch.set_num_threads(before)
-    return Speed(steps * len(group.runs) / taken, ready, group.remark)
+    return Speed(rate, cost, ready, group.remark)
+
+
+def _work(device: str) -> float:
+    """Seconds of the processors, children (a compiler) included, which others' work hardly moves; else of the clock."""
+    return sum(os.times()[:4]) if device == "cpu" else time.perf_counter()
