@@ -182,6 +182,8 @@ class _Driver:
         return dict(self._ray.cluster_resources())
 
     def start(self, threads: int, kind: str) -> int:
+        if not any(node["Alive"] for node in self._ray.nodes()):  # Ray itself would wait for one
+            raise Lost("no machine of the Ray cluster is alive")
         cards = 0 if kind == "cpu" else 1
         make = self._ray.remote(num_cpus=threads, num_gpus=cards, max_restarts=0, max_task_retries=0)(_Actor)
         number = next(self._numbers)
