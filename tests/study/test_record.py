@@ -87,7 +87,8 @@ def test_what_is_open_is_not_counted(mine, ship, word):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("delta", 0.1), ("baseline", "XXV"), ("metric", "loss"), ("setting", "synonym/fixed")]
+    ("key", "value"),
+    [("delta", 0.1), ("baseline", "XXV"), ("metric", "loss"), ("setting", "synonym/fixed"), ("facts", "another text")],
 )
 def test_another_question_is_not_compared(mine, ship, key, value):
     shipped = copy.deepcopy(mine)

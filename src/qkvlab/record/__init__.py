@@ -52,7 +52,8 @@ def agreement(document: dict[str, Any]) -> tuple[int, list[str]] | None:
     """Hold a study's verdicts against the record's.
 
     Two verdicts agree when one world allows both: "worse, by less than delta" agrees with "worse" and with
-    "equivalent". Only comparisons that both have decided, with the same baseline, metric and delta, are counted.
+    "equivalent". Only comparisons that both have decided are counted, and of those only the same question: the same
+    baseline, metric, delta and facts of the setting. A text of one's own is another question.
 
     Returns:
         How many were compared and a line for each that disagrees; None when there is nothing to compare.
@@ -74,4 +75,4 @@ def agreement(document: dict[str, Any]) -> tuple[int, list[str]] | None:
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[k] for k in ("task", "setting", "design", "baseline", "metric", "delta"))
+    return tuple(row[k] for k in ("task", "setting", "design", "baseline", "metric", "delta", "facts"))

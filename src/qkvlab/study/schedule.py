@@ -76,9 +76,15 @@ def open_cells(findings: Findings) -> dict[Arm, int]:
         for name in findings.compared(key):
             verdict = findings.verdict(key, name)
             if not verdict.decided:
-                more = min(seeds, max(equal, verdict.n + 8))
+                more = min(seeds, max(equal, verdict.n + LOOK))
                 for arm in (name, findings.registration["baseline"], FLOOR):
                     goal[arm] = max(goal[arm], more)
+                if verdict.reason == "waiting for the floor":
+                    arms = arms_of(findings, name, verdict)
+                    behind = min(len(findings.outcomes(key, arm)) for arm in arms)
+                    more = min(seeds, behind + (seeds_left(findings, key, name, verdict) or seeds))
+                    for arm in arms:
+                        goal[arm] = max(goal[arm], more)
         for name, n in goal.items():
             more = max(n, asked.get((key, name), 0)) - len(findings.judged(key, name))
             left[key, name] = left.get((key, name), 0) + max(0, more)

@@ -24,11 +24,10 @@ def document(findings: Findings) -> dict[str, Any]:
 def origin(findings: Findings) -> dict[str, Any]:
     """Say where the results come from."""
     results = findings.results.values()
-    text = json.dumps(findings.registration, sort_keys=True)
     return {
         "qkvlab": __version__,
         "recipe": findings.registration["recipe"],
-        "registration": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "registration": _digest(findings.registration),
         "source": findings.registration["source"],
         "alpha": findings.registration["alpha"],
         "comparisons": findings.registration["comparisons"],
@@ -57,6 +56,10 @@ def _trained(findings: Findings, key: tuple[str, str], name: str) -> dict[str, A
     }
 
 
+def _digest(registered: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(registered, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def number(value: float) -> float | None:
     """JSON knows no NaN: it becomes null."""
     return None if math.isnan(value) else value
@@ -72,6 +75,7 @@ def _row(findings: Findings, key: tuple[str, str], name: str) -> dict[str, Any]:
         "design": name,
         "baseline": findings.registration["baseline"],
         "metric": setting["metric"],
+        "facts": _digest(setting["facts"]),
         "n": verdict.n,
         "estimate": number(verdict.estimate),
         "low": verdict.low,
