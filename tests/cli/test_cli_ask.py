@@ -133,7 +133,7 @@ def test_hostile_words_beside_a_known_one(cli_here):
     for text in HOSTILE.values():
         for lang in ("zh", "en"):
             said = cli_here("ask", f"减肥 {text}", "--lang", lang)
-            assert (said.code, said.err) == (0, "") and said.seconds < 1.5
+            assert (said.code, said.err) == (0, "") and said.seconds < 10
             assert not {"\x1b", "\0", "\u202e", "\x07"} & set(said.out) and len(said.out) < 10_000
             said.out.encode()
 

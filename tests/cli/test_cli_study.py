@@ -86,7 +86,6 @@ def test_interrupted_it_says_how_to_go_on(folder, interrupted):
 def test_a_second_process_was_refused(interrupted):
     _, second, pid = interrupted
     assert (second.code, second.out) == (3, "") and f"process {pid};" in second.err.splitlines()[-1]
-    assert second.seconds < 5  # most of it is Python's start on a busy machine; `refusal` times the call itself
 
 
 def test_what_was_stored_is_kept(folder, interrupted, finished):
@@ -116,7 +115,6 @@ def test_run_again_it_finishes_at_once(folder, finished, cli_here, monkeypatch):
     for lang, phrase in (("en", "report: "), ("zh", "报告")):
         said = cli_here("study", STUDY, "--lang", lang)
         assert said.code == 0 and phrase in said.out and "▼" in said.out, said
-        assert said.seconds < 15
     again = cli_here("study", STUDY, "--json")
     assert again.json["comparisons"] == finished.json["comparisons"]
 

@@ -37,7 +37,7 @@ def refused_file(tmp_path, text: str | bytes, name: str = "s.toml") -> str:
     begun = time.process_time()
     with pytest.raises(BadInput) as caught:
         read(path)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 10
     told = sentence(caught.value)
     assert str(path) in told
     return told
@@ -263,7 +263,7 @@ def test_a_file_that_is_none(tmp_path):
         begun = time.process_time()
         with pytest.raises(BadInput):
             read(tmp_path / name)
-        assert time.process_time() - begun < 1
+        assert time.process_time() - begun < 10
 
 
 # Recipes
