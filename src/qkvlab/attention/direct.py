@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qkvlab.attention.watching import BATCH, is_whole, storage, without_numbers
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
 
-_BATCH, _TOKENS = 2, 3
 X = "x itself"
 
 
@@ -57,7 +57,7 @@ class Direct:
 @cache
 def cut(design: Design, dims: Dims) -> Cut | None:
     """Find what makes q, k and v, or None where more is done to x or to what was made of it."""
-    weights, x, positions = _without_numbers(design, dims)
+    weights, x, positions = without_numbers(design, dims)
     try:
         with _Products(x, weights) as products:
             q, memory = design.project(weights, x, dims, positions)
@@ -76,7 +76,7 @@ def cut(design: Design, dims: Dims) -> Cut | None:
 @cache
 def direct(design: Design, dims: Dims) -> Direct | None:
     """Find what makes q and memory, or None where more is done to x or to what was made of it, or x itself is kept."""
-    weights, x, positions = _without_numbers(design, dims)
+    weights, x, positions = without_numbers(design, dims)
     try:
         with _Products(x, weights) as products:
             q, memory = design.project(weights, x, dims, positions)
@@ -99,7 +99,7 @@ def multiplied(design: Design, dims: Dims) -> frozenset[str]:
             asked.add(name)
             return super().__getitem__(name)
 
-    weights, x, positions = _without_numbers(design, dims)
+    weights, x, positions = without_numbers(design, dims)
     made = {f"made:{name}": x.new_empty(*x.shape[:-1], weight.shape[-1]) for name, weight in weights.items()}
     try:
         design.project(Watched({**weights, **made, "made:x": x}), x, dims, positions)
@@ -108,46 +108,30 @@ def multiplied(design: Design, dims: Dims) -> frozenset[str]:
     return frozenset(name for name in weights if f"made:{name}" in asked)
 
 
-def _without_numbers(design: Design, dims: Dims) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    # its matrices, two texts and where their tokens stand
-    with torch.device("meta"):
-        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
-        return weights, torch.empty(_BATCH, _TOKENS, dims.d_model), torch.arange(_TOKENS)
-
-
 class _Products(TorchDispatchMode):
     """Remembers which tensor is x times which matrix, as long as nobody writes into it."""
 
     def __init__(self, x: Tensor, weights: Weights) -> None:
         super().__init__()
         self._x, self._weights = x.flatten(0, 1), weights
-        self._made: dict[int, tuple[str, Tensor]] = {_storage(x): (X, self._x)}
+        self._made: dict[int, tuple[str, Tensor]] = {storage(x): (X, self._x)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if func._schema.is_mutable:
             for each in args:
                 if isinstance(each, Tensor):
-                    self._made.pop(_storage(each), None)
-        if func is torch.ops.aten.mm.default and _is_whole(args[0], self._x):
+                    self._made.pop(storage(each), None)
+        if func is torch.ops.aten.mm.default and is_whole(args[0], self._x):
             for name, weight in self._weights.items():
-                if _is_whole(args[1], weight):
-                    self._made[_storage(made)] = name, made
+                if is_whole(args[1], weight):
+                    self._made[storage(made)] = name, made
         return made
 
     def maker(self, part: Tensor, heads: int | None) -> str | None:
         """Name the matrix whose product with x this is, cut into heads unless None."""
-        name, made = self._made.get(_storage(part), (None, part))
+        name, made = self._made.get(storage(part), (None, part))
         if name is None:
             return None
-        whole = made.unflatten(0, (_BATCH, -1))
-        return name if _is_whole(part, whole if heads is None else split_heads(whole, heads)) else None
-
-
-def _is_whole(part: Tensor, whole: Tensor) -> bool:
-    same = _storage(part) == _storage(whole) and part.storage_offset() == whole.storage_offset()
-    return same and part.shape == whole.shape and part.stride() == whole.stride()
-
-
-def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+        whole = made.unflatten(0, (BATCH, -1))
+        return name if is_whole(part, whole if heads is None else split_heads(whole, heads)) else None

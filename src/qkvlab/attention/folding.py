@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from qkvlab.attention.watching import is_whole, storage, without_numbers
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
-
-_TOKENS = 2
 
 
 @cache
@@ -28,9 +27,7 @@ def scales(design: Design, dims: Dims) -> str | None:
 
     What it is multiplied with may be x or anything that other matrices make of x.
     """
-    with torch.no_grad(), torch.device("meta"):
-        weights = {name: torch.empty(m.rows, m.columns) for name, m in design.matrices(dims).items()}
-        x, positions = torch.empty(1, _TOKENS, dims.d_model), torch.arange(_TOKENS)
+    weights, x, positions = without_numbers(design, dims)
     try:
         with torch.no_grad(), _Products(weights) as products:
             q, memory = design.project(weights, x, dims, positions)
@@ -51,30 +48,21 @@ class _Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        read = [_storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        new = [each for each in tree_leaves(made) if isinstance(each, Tensor) and _storage(each) not in read]
+        read = [storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        new = [each for each in tree_leaves(made) if isinstance(each, Tensor) and storage(each) not in read]
         if not new:  # a view, a shape, or written into, which `_version` tells
             return made
         for each in read:
             self._made.pop(each, None)
         for name, weight in self._weights.items():
-            self._uses[name] += read.count(_storage(weight))
-            if func in (Tensor.matmul, torch.matmul, Tensor.__matmul__) and _is_whole(args[1], weight):
-                self._made[_storage(made)] = name, made
+            self._uses[name] += read.count(storage(weight))
+            if func in (Tensor.matmul, torch.matmul, Tensor.__matmul__) and is_whole(args[1], weight):
+                self._made[storage(made)] = name, made
         return made
 
     def last(self, part: Tensor, others: list[Tensor]) -> str | None:
         """Name the matrix whose product is this, cut into heads, if it was used once and is none of the others."""
-        name, made = self._made.get(_storage(part), (None, part))
-        if name is None or self._uses[name] != 1 or made._version or any(_storage(o) == _storage(part) for o in others):
+        name, made = self._made.get(storage(part), (None, part))
+        if name is None or self._uses[name] != 1 or made._version or any(storage(o) == storage(part) for o in others):
             return None
-        return name if _is_whole(part, split_heads(made, part.shape[-3])) else None
-
-
-def _is_whole(part: Tensor, whole: Tensor) -> bool:
-    same = _storage(part) == _storage(whole) and part.storage_offset() == whole.storage_offset()
-    return same and part.shape == whole.shape and part.stride() == whole.stride()
-
-
-def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+        return name if is_whole(part, split_heads(made, part.shape[-3])) else None
