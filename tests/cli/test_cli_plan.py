@@ -24,8 +24,8 @@ def tried(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for setting in register(make(recipe="t", designs=("QKV", "XXV"), tasks=("library", "sentence")))["tasks"]:
         order = Order(setting["task"], setting["setting"], "QKV", ())
-        layout._write(layout._cache_file(order, setting["facts"]), Layout(2, 1, 8, 8000.0))
-        trial._write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
+        layout._KEPT.write(layout._cache_file(order, setting["facts"]), Layout(2, 1, 8, 8000.0))
+        trial._KEPT.write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
 
 
 def test_one_document_says_everything(cli_here, tmp_path):

@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
         study = make(recipe="tiny", designs=("QKV", "XXV"), settings=("synonym/fixed",))
         (setting,) = register(study)["tasks"]
         order = Order("library", "synonym/fixed", "QKV", ())
-        layout._write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1.0))
+        layout._KEPT.write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1.0))
         yield place
     finally:
         os.environ.pop("XDG_CACHE_HOME")

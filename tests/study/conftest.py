@@ -31,7 +31,7 @@ def quick_layout(tmp_path_factory, monkeypatch) -> Callable[[Spec], Path]:
             order = Order(setting["task"], setting["setting"], "QKV", ())
             for place, processes in PLACES.items():
                 file = layout._cache_file(order, setting["facts"], place)
-                layout._write(file, Layout(processes, 1, 8, 1.0))
+                layout._KEPT.write(file, Layout(processes, 1, 8, 1.0))
         return folder
 
     return fill

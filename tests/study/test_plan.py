@@ -106,8 +106,8 @@ def quiet(quick_layout):
         registration = register(study)
         for setting in registration["tasks"]:
             order = Order(setting["task"], setting["setting"], next(iter(setting["arms"])), ())
-            layout._write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1000.0))
-            trial._write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
+            layout._KEPT.write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1000.0))
+            trial._KEPT.write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
         return cache
 
     return fill
@@ -209,7 +209,7 @@ def test_the_peak_of_a_real_worker_is_within_a_fifth(task, setting, design, mode
 def test_a_damaged_cache_is_no_answer(tmp_path, content):
     path = tmp_path / "trial.json"
     path.write_text(content)
-    assert trial._read(path) is None
+    assert trial._KEPT.read(path) is None
 
 
 def test_memory_grows_with_models_steps_width_and_tokens():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+import platformdirs
 import pytest
 
 from qkvlab.training import layout, place
@@ -51,7 +52,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(Here, "pool", lambda self, processes, threads: MockedWorkers(processes, threads))
     monkeypatch.setattr(place, "cores", lambda: 2)
     monkeypatch.setattr(layout, "cores", lambda: 2)
-    monkeypatch.setattr(layout.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path / "cache"))
     MockedWorkers.made = []
     MockedWorkers.compiled = Speed(10.0, cost=0.001, ready=20.0)
     MockedWorkers.speed = lambda processes, threads, group: processes * 1000 + group

@@ -7,8 +7,6 @@ The answer is kept per machine and task in the user's cache folder.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import platform
 from collections.abc import Callable
@@ -17,12 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-from pydantic import PositiveFloat, PositiveInt, TypeAdapter
+from pydantic import PositiveFloat, PositiveInt
 
 from qkvlab.training.faults import Lost, OutOfMemory
 from qkvlab.training.place import Here, Place, cores
 from qkvlab.training.pool import Pool
+from qkvlab.training.remembered import Remembered
 from qkvlab.training.workers import Order, Speed
 
 GROUPS = (4, 8, 12, 16, 24)
@@ -85,7 +83,7 @@ class Layout:
         return self.compiled.unit if saved > PAYS * self.compiled.seconds else 0
 
 
-_FORM = TypeAdapter(Layout)
+_KEPT = Remembered("layout", Layout)
 
 
 def find(
@@ -111,19 +109,19 @@ def find(
     place = place or Here()
     shapes = place.shapes()
     path = _cache_file(order, facts, place.name)
-    best = _read(path)
+    best = _KEPT.read(path)
     try:
         if best is None or best.processes > shapes[0][0]:
             workers = _fitting(place, workers, *shapes[0])
             best, whole = _trial(order, workers, shapes, tell)
             if not whole:
                 return best, _fitting(place, workers, best.processes, best.threads)
-            _write(path, best)
+            _KEPT.write(path, best)
         workers = _fitting(place, workers, best.processes, best.threads)
         if best.compiled is None and min(model_steps / best.rate, seconds) > WORTH:
             best = replace(best, compiled=_compiled(order, best, workers, tell))
             if best.compiled is not None:
-                _write(path, best)
+                _KEPT.write(path, best)
     except BaseException:
         if workers is not None:
             workers.close()
@@ -194,21 +192,4 @@ def _of(order: Order, size: int) -> Order:
 
 def _cache_file(order: Order, facts: dict[str, Any], place: str = "") -> Path:
     machine = [platform.node(), platform.machine(), cores(), version("torch"), version("qkvlab")]
-    key = json.dumps([machine, order.task, order.device, facts, *filter(None, [place])], sort_keys=True)
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("qkvlab", appauthor=False)) / f"layout-{name}.json"
-
-
-def _read(path: Path) -> Layout | None:
-    try:
-        return replace(_FORM.validate_json(path.read_bytes(), strict=True), measured=False)
-    except (OSError, ValueError):
-        return None  # a cache may be missing or from another version; the trial is short
-
-
-def _write(path: Path, layout: Layout) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_FORM.dump_json(layout, exclude={"measured"}))
-    except OSError:
-        return  # without a cache the next study tries again
+    return _KEPT.file([machine, order.task, order.device, facts, *filter(None, [place])])

@@ -7,27 +7,27 @@ steps; a step of the one says, beside the rate of the layout's groups, what star
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import platformdirs
+from pydantic import Field
 
 from qkvlab import designs, tasks
 from qkvlab.training import memory
+from qkvlab.training.remembered import Remembered
 from qkvlab.training.workers import Order
 
 MODELS = 2
 WARM_UP, STEPS = 3, 12
+_SENSIBLE = Field(gt=0, lt=2**50)
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ class Trial:
         measured: False when the answer comes from the cache.
     """
 
-    base: int
-    beside: float
-    step: float
+    base: Annotated[int, _SENSIBLE]
+    beside: Annotated[float, _SENSIBLE]
+    step: Annotated[float, _SENSIBLE]
     measured: bool = True
+
+
+_KEPT = Remembered("trial", Trial)
 
 
 def find(order: Order, facts: dict[str, Any], tell: Callable[[str], None] = lambda text: None) -> Trial:
@@ -56,7 +59,7 @@ def find(order: Order, facts: dict[str, Any], tell: Callable[[str], None] = lamb
         tell: called with a line about what is being tried.
     """
     path = _cache_file(order, facts)
-    known = _read(path)
+    known = _KEPT.read(path)
     if known is not None:
         return known
     tell("one model: memory, a step, its data and its exam")
@@ -67,7 +70,7 @@ def find(order: Order, facts: dict[str, Any], tell: Callable[[str], None] = lamb
     one = memory.of_worker(network, design, steps=task.steps(order.setting), group=1, base=0)
     # on an accelerator a worker holds no tensors; what its libraries take is all in the peak
     found = Trial(base=peak - (one.total if order.device == "cpu" else 0), beside=beside, step=step)
-    _write(path, found)
+    _KEPT.write(path, found)
     return found
 
 
@@ -97,25 +100,4 @@ def _timed(step: Callable[[], None]) -> float:
 
 def _cache_file(order: Order, facts: dict[str, Any]) -> Path:
     machine = [platform.node(), platform.machine(), platform.python_version(), version("torch"), version("qkvlab")]
-    key = json.dumps([machine, order.task, order.design, order.device, facts], sort_keys=True)
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("qkvlab", appauthor=False)) / f"trial-{name}.json"
-
-
-def _read(path: Path) -> Trial | None:
-    try:
-        found = Trial(**json.loads(path.read_text("utf-8")), measured=False)
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None  # a cache may be missing or from another version; the trial is short
-    numbers = all(isinstance(n, (int, float)) and 0 < n < 2**50 for n in (found.base, found.beside, found.step))
-    return found if numbers else None
-
-
-def _write(path: Path, trial: Trial) -> None:
-    fields = asdict(trial)
-    del fields["measured"]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(fields), "utf-8")
-    except OSError:
-        return  # without a cache the next plan tries again
+    return _KEPT.file([machine, order.task, order.design, order.device, facts])
