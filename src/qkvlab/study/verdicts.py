@@ -39,21 +39,27 @@ def origin(findings: Findings) -> dict[str, Any]:
             k: sorted({r.versions.get(k, "?") for r in results}) for k in ("qkvlab", "python", "torch", "numpy")
         },
         "machine": f"{platform.system()} {platform.machine()}",
-        "trained": [_trained(findings, key, name) for key in findings.settings for name in findings.designs(key)],
+        "trained": _trained(findings),
     }
 
 
-def _trained(findings: Findings, key: tuple[str, str], name: str) -> dict[str, Any]:
-    """Say how often a design was trained in a setting and how long one training took, for plans of other studies."""
-    runs = [r.seconds for c, r in findings.results.items() if (c.task, c.setting, c.design) == (*key, name)]
-    return {
-        "task": key[0],
-        "setting": key[1],
-        "design": name,
-        "rates": len(findings.tuning(key).rates),
-        "judged": len(findings.judged(key, name)),
-        "seconds": round(math.fsum(runs) / len(runs), 4) if runs else None,
-    }
+def _trained(findings: Findings) -> list[dict[str, Any]]:
+    """Say how often each design was trained in a setting and how long one took, for plans of other studies."""
+    seconds: dict[tuple[str, str, str], list[float]] = {}
+    for cell, result in findings.results.items():
+        seconds.setdefault((cell.task, cell.setting, cell.design), []).append(result.seconds)
+    return [
+        {
+            "task": key[0],
+            "setting": key[1],
+            "design": name,
+            "rates": len(findings.tuning(key).rates),
+            "judged": len(findings.judged(key, name)),
+            "seconds": round(math.fsum(runs) / len(runs), 4) if (runs := seconds.get((*key, name))) else None,
+        }
+        for key in findings.settings
+        for name in findings.designs(key)
+    ]
 
 
 def _digest(registered: dict[str, Any]) -> str:
