@@ -22,6 +22,7 @@ from qkvlab.report.titles import task_words
 from qkvlab.report.wording import capital
 from qkvlab.study.plan import foresee
 from qkvlab.study.plan_document import document
+from qkvlab.study.run import seconds
 from qkvlab.study.spec import Spec
 from qkvlab.tasks.vocabulary import Lang
 from qkvlab.training.effort import gpu
@@ -51,8 +52,7 @@ def plan_study(
         BadInput: an option that cannot be meant.
         StoreError: another study is in the folder.
     """
-    if not 0 < minutes < float("inf"):
-        raise BadInput(f"minutes must be a positive number; got {minutes}.")
+    seconds(minutes)  # refuses what a study would
     names = [] if gpus is None else [name.strip() for name in gpus.split(",") if name.strip()]
     if gpus is not None and not names:
         raise BadInput(f"--gpu needs at least one name; got {gpus!r}.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qkvlab.study.forecast import Cells
+from qkvlab.study.forecast import NONE
 from qkvlab.study.plan import LONGER, WIDER, Arm, Plan
 from qkvlab.tasks.network import Network
 from qkvlab.training import effort, memory
@@ -84,7 +84,7 @@ def _setting(plan: Plan, key: tuple[str, str]) -> dict[str, Any]:
 
 
 def _sum(cells: Any) -> dict[str, int]:
-    return asdict(sum(cells, Cells(0, 0, 0, 0)))
+    return asdict(sum(cells, NONE))
 
 
 def _bounds(arms: Sequence[Arm], price: Callable[[Arm], float]) -> dict[str, float]:

@@ -94,14 +94,24 @@ def run(
         WorkerError: a cell lost its worker again and again, or one model does not fit into memory. In all cases what
             was stored stays.
     """
-    if not 0 < minutes < float("inf"):
-        raise BadInput(f"minutes must be a positive number; got {minutes}.")
+    limit = seconds(minutes)
     place = places.find(device, workers, ray)
     registration = register(spec)
     with Store.create_or_continue(out, registration) as store:
         findings = Findings(registration, store.results())
         order = [key for name in first for key in findings.settings if key[1] == name]
-        return _Runner(spec, store, findings, out, minutes * 60, place, order, tell).run()
+        return _Runner(spec, store, findings, out, limit, place, order, tell).run()
+
+
+def seconds(minutes: float) -> float:
+    """Return how long so many minutes are.
+
+    Raises:
+        BadInput: not a positive number.
+    """
+    if not 0 < minutes < float("inf"):
+        raise BadInput(f"minutes must be a positive number; got {minutes}.")
+    return minutes * 60
 
 
 class _Runner:
