@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,12 @@ from torch.func import functional_call, vmap
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
+from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
 from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, plain
 
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
-"""What this process has compiled, or could not."""
+"""What this process has compiled or laid into what it has compiled, or could not."""
 
 
 class Together:
@@ -39,6 +40,7 @@ class Together:
         runs: seeds and rates, one model each.
         device: where to compute.
         compile: whether steps are compiled; a process compiles once for each design, setting and number of models.
+        host: whose program takes the compiled steps, a `designs.laying.host`; the design's own unless given.
 
     Attributes:
         remark: why steps are not compiled although they should be; empty otherwise.
@@ -54,6 +56,7 @@ class Together:
         *,
         device: str = "cpu",
         compile: bool = False,
+        host: Design | None = None,
     ) -> None:
         self.task, self.setting, self.runs, self.device = task, setting, runs, device
         self.skeleton = task.model(setting, design).to("meta")
@@ -71,7 +74,7 @@ class Together:
         self.losses: list[Tensor] = []
         self.take, self.remark, self.compiling = plain(self.skeleton), "", 0.0
         if compile:
-            self._compile(design)
+            self._compile(design, host or design)
         self.before = task.before(setting, [run.seed for run in runs], self._call)
 
     def step(self) -> None:
@@ -95,25 +98,28 @@ class Together:
             for i, curve in enumerate(recipe.stretches(curves))
         ]
 
-    def _given(self, i: int) -> tuple[Stack | Tensor, ...]:
+    def _given(self, i: int) -> Given:
         return self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)
 
-    def _compile(self, design: Design) -> None:
+    def _compile(self, design: Design, host: Design) -> None:
         # facts are what a setting registers: they fix every size of its models
         facts = json.dumps(self.task.facts(self.setting), sort_keys=True)
-        key = (self.task.name, self.setting, facts, design.name, len(self.runs), self.device)
-        if key not in _programs:
-            begun = time.perf_counter()
-            try:
-                _programs[key] = compiled(self.take, *self._given(0))
-            except CannotCompile as error:
-                _programs[key] = error
-            self.compiling = time.perf_counter() - begun
-        found = _programs[key]
-        if isinstance(found, CannotCompile):
-            self.remark = str(found)
-        else:
-            self.take = found
+        key = (self.task.name, self.setting, facts, len(self.runs), self.device, host.name)
+        begun = time.perf_counter()
+        try:
+            if host == design:
+                self.take = _once(key, lambda: compiled(self.take, *self._given(0)))
+            else:
+                self.take = _once((*key, design.name), lambda: self._laid(key, host))
+        except CannotCompile as error:
+            self.remark = str(error)
+        self.compiling = time.perf_counter() - begun
+
+    def _laid(self, key: tuple[Any, ...], host: Design) -> Step:
+        model = self.task.model(self.setting, host).to("meta")
+        laid, step, given = Laid(self.skeleton, model, self.weights, self.fixed), plain(model), self._given(0)
+        laid.require_equal(self.take, step, *given)
+        return laid.step(_once(key, lambda: compiled(step, *laid.given(*given))))
 
     def _call(self, method: str, *arrays: np.ndarray) -> np.ndarray:
         module = _Method(self.skeleton, method)
@@ -161,6 +167,7 @@ def train_compiled(
     runs: Sequence[Run],
     *,
     unit: int,
+    host: Design | None = None,
     steps: int | None = None,
     device: str = "cpu",
 ) -> Compiled:
@@ -169,14 +176,14 @@ def train_compiled(
     Args:
         unit: models of the program. One unit is trained after the other; the last is filled up with copies of its last
             run, since a program of another size would have to be compiled for it.
-
+        host: see `Together`.
     """
     trained: list[Trained] = []
     seconds, remark = 0.0, ""
     for begin in range(0, len(runs), unit):
         part = list(runs[begin : begin + unit])
         full = part + [part[-1]] * (unit - len(part))
-        group = Together(task, setting, design, full, device=device, compile=True)
+        group = Together(task, setting, design, full, device=device, compile=True, host=host)
         trained += _trained(group, steps)[: len(part)]
         seconds, remark = seconds + group.compiling, group.remark
     return Compiled(trained, seconds, remark)
@@ -224,6 +231,19 @@ class StackedAdamW:
             for parameter, g in zip(group["params"], grads, strict=True):
                 parameter.grad = g[stretch]
         self.optimiser.step()
+
+
+def _once(key: tuple[Any, ...], make: Callable[[], Step]) -> Step:
+    """Return what was made under a key before, or could not be, or make it."""
+    if key not in _programs:
+        try:
+            _programs[key] = make()
+        except CannotCompile as error:
+            _programs[key] = error
+    found = _programs[key]
+    if isinstance(found, CannotCompile):
+        raise found
+    return found
 
 
 class _Method(torch.nn.Module):
