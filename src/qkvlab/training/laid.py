@@ -2,20 +2,23 @@
 
     a step: weights -> laid into the host's -> its program -> gradients -> gathered back
 
-Laying and gathering are one function and its transpose, found by `vjp`: gradients of a shared matrix sum, those of an
-absent one are dropped, and clipping and AdamW never see what was laid. The two differ from the design's own steps by
-rounding, which is tried on the first batch.
+Gathering is the transpose of laying: gradients of a shared matrix sum, those of an absent one are dropped, and clipping
+and AdamW never see what was laid. Most of what is laid is a matrix as it is, or never changes; only the rest is made,
+and its gradients found by `vjp`, at every step. The steps differ from the design's own by rounding, which is tried on
+the first batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from qkvlab.attention.watching import is_whole
 from qkvlab.designs.laying import lay
 from qkvlab.designs.projections import Projections
 from qkvlab.training.steps import CannotCompile, Stack, Step
@@ -33,7 +36,7 @@ class Laid:
     Args:
         guest: model of the design, without numbers.
         host: model of its `designs.laying.host`, without numbers.
-        weights: of some models of the design, by which the work is traced; nothing of them is changed.
+        weights: of some models of the design, on which laying is watched; nothing of them is changed.
         fixed: those that are not trained.
 
     Raises:
@@ -43,33 +46,48 @@ class Laid:
     def __init__(self, guest: nn.Module, host: nn.Module, weights: Stack, fixed: Stack) -> None:
         self._layers = {name: module for name, module in guest.named_modules() if isinstance(module, Projections)}
         self._trained = {name: p.requires_grad for name, p in host.named_parameters()}
-        self._mine = [name for name in weights if self._in_layers(name)]
-        self._rest = [name for name in fixed if self._in_layers(name)]
         self._require_alike(guest, host)
-        parts = self._parts(weights, fixed)
-        # traced once, so that a step calls a few kernels and no transforms
-        self._lay: Callable[..., Stack] = make_fx(vmap(lambda *parts: self._one(*parts)))(*parts)
-        grads = {name: w for name, w in self._lay(*parts).items() if self._trained[name]}
-        self._gather: Callable[..., Stack] = make_fx(vmap(lambda *given: self._one_back(*given)))(*parts, grads)
+        stacked = {**weights, **fixed}
+        like = next(iter(stacked.values()))
+        self._identities = {
+            path: torch.eye(layer.dims.d_model, dtype=like.dtype, device=like.device)
+            for path, layer in self._layers.items()
+        }
+        held = {name: w[0].detach().requires_grad_() for name, w in self._held(stacked).items()}
+        laid = self._lay(held)
+        whole = [(name, source) for name, w in laid.items() for source, own in held.items() if is_whole(w, own)]
+        self._same = dict(whole)
+        self._still = {
+            name: w.expand(len(like), *w.shape).contiguous() for name, w in laid.items() if not w.requires_grad
+        }
+        self._made = [name for name in laid if name not in self._same and name not in self._still]
+        self._make: Callable[..., Stack] = lambda stacked: {}
+        self._unmake: Callable[..., Stack] = lambda stacked, gradients: {}
+        if self._made:
+            self._make = _traced(self._lay_made, self._held(stacked))
+            self._unmake = _traced(self._gather_made, self._held(stacked), self._make(self._held(stacked)))
 
     def given(self, weights: Stack, fixed: Stack, *rest: Tensor) -> Given:
-        """Return what the host's program takes."""
-        laid = {**weights, **fixed, **self._lay(*self._parts(weights, fixed))}
-        own, others = ({n: laid[n] for n, trained in self._trained.items() if trained is which} for which in (True, False))
-        return own, others, *rest
+        """Return what the host's program takes: no tensor twice, and each lies as in its example."""
+        stacked, used = {**weights, **fixed}, set[str]()
+        laid = {**stacked, **self._still, **self._make(self._held(stacked))}
+        for name, source in self._same.items():
+            laid[name] = stacked[source].clone() if source in used else stacked[source]
+            used.add(source)
+        own = {name: laid[name] for name, trained in self._trained.items() if trained}
+        return own, {name: laid[name] for name in self._trained if name not in own}, *rest
 
     def step(self, program: Step) -> Step:
         """Return the design's step by a step of the host."""
 
         def taken(weights: Stack, fixed: Stack, *rest: Tensor) -> tuple[Stack, Tensor]:
             gradients, losses = program(*self.given(weights, fixed, *rest))
-            laid = {name: g for name, g in gradients.items() if self._in_layers(name)}
-            found = {**gradients, **self._gather(*self._parts(weights, fixed), laid)}
-            return {name: found[name] for name in weights}, losses
+            found = self._gathered({**weights, **fixed}, gradients)
+            return {name: found[name] if name in found else torch.zeros_like(w) for name, w in weights.items()}, losses
 
         return taken
 
-    def require_equal(self, own: Step, program: Step, *given: Stack | Tensor) -> None:
+    def require_equal(self, own: Step, program: Step, *given: Any) -> None:
         """Take one step by both and hold them against each other.
 
         Raises:
@@ -77,13 +95,10 @@ class Laid:
         """
         (want, losses), (found, others) = own(*given), self.step(program)(*given)
         sizes = torch.stack([g.flatten(1).abs().amax(1) for g in want.values()]).amax(0)
-        gaps = torch.stack([(want[n] - found[n]).flatten(1).abs().amax(1) for n in want]).amax(0)
-        # not >=: whoever starts with NaN has nothing to compare
+        gaps = torch.stack([(want[name] - found[name]).flatten(1).abs().amax(1) for name in want]).amax(0)
+        # a model that begins with NaN has nothing to compare
         if bool((gaps > TOLERANCE * sizes).any()) or bool(((losses - others).abs() > TOLERANCE * losses.abs()).any()):
             raise CannotCompile(f"laid gradients differ by {float((gaps / sizes).max()):.1e} of the largest")
-
-    def _in_layers(self, name: str) -> bool:
-        return name.rpartition(".")[0] in self._layers
 
     def _require_alike(self, guest: nn.Module, host: nn.Module) -> None:
         mine, theirs = (
@@ -93,27 +108,42 @@ class Laid:
         if mine != theirs:
             raise CannotCompile("the models differ in more than how q, k and v are made")
 
-    def _parts(self, weights: Stack, fixed: Stack) -> tuple[Stack, Stack, Tensor]:
-        # and any tensor of all models, beside which identities stand
-        like = next(iter({**weights, **fixed}.values()))
-        return {name: weights[name] for name in self._mine}, {name: fixed[name] for name in self._rest}, like
+    def _in_layers(self, name: str) -> bool:
+        return name.rpartition(".")[0] in self._layers
 
-    def _one(self, own: Stack, rest: Stack, like: Tensor) -> Stack:
+    def _held(self, stacked: Stack) -> Stack:
+        return {name: w for name, w in stacked.items() if self._in_layers(name)}
+
+    def _gathered(self, stacked: Stack, gradients: Stack) -> Stack:
+        """Return gradients by the names of the design's own weights, trained or not."""
+        found = {name: g for name, g in gradients.items() if not self._in_layers(name)}
+        made = {name: gradients[name] for name in self._made}
+        back = [(source, gradients[name]) for name, source in self._same.items() if name in gradients]
+        for source, g in [*back, *self._unmake(self._held(stacked), made).items()]:
+            found[source] = found[source] + g if source in found else g
+        return found
+
+    def _lay(self, held: Stack) -> Stack:
+        """Lay the weights of one model."""
         laid: Stack = {}
         for path, layer in self._layers.items():
-            held = {name: {**own, **rest}[f"{path}.{name}"] for name in layer.weights}
-            identity = torch.eye(layer.dims.d_model, dtype=like.dtype, device=like.device)
-            for name, weight in lay(layer.design, layer.dims, held, identity).items():
-                # a program wants tensors of their own that lie as its example did
-                laid[f"{path}.{name}"] = weight.clone(memory_format=torch.contiguous_format)
+            own = {name: held[f"{path}.{name}"] for name in layer.weights}
+            found = lay(layer.design, layer.dims, own, self._identities[path])
+            laid |= {f"{path}.{name}": weight for name, weight in found.items()}
         return laid
 
-    def _one_back(self, own: Stack, rest: Stack, like: Tensor, gradients: Stack) -> Stack:
-        if not own:
-            return {}
+    def _lay_made(self, held: Stack) -> Stack:
+        laid = self._lay(held)
+        return {name: laid[name].contiguous() for name in self._made}
 
-        def laid(own: Stack) -> Stack:
-            return {name: w for name, w in self._one(own, rest, like).items() if name in gradients}
-
-        (found,) = vjp(laid, own)[1](gradients)
+    def _gather_made(self, held: Stack, gradients: Stack) -> Stack:
+        (found,) = vjp(self._lay_made, held)[1](gradients)
         return found
+
+
+def _traced(function: Callable[..., Stack], *example: Stack) -> Callable[..., Stack]:
+    """Return a function of one model's weights for stacks of them, as a few kernels and no transforms."""
+    graph = make_fx(vmap(lambda *given: function(*given)))(*example)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
