@@ -1,4 +1,4 @@
-"""What it takes to train designs by one program instead of one each: compiling, and a step. Processor time, interleaved.
+"""Designs by one program instead of one each: what compiling takes, and a step. Processor time, sides in turn.
 
     python benchmarks/laid.py [--tasks library,text] [--designs QQV,XXV] [--rounds 40] [--json FILE]
 

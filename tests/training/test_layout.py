@@ -247,7 +247,7 @@ def test_compiling_is_tried_where_so_much_is_to_be_trained_and_remembered():
 @pytest.mark.parametrize("little", [{"model_steps": 1000.0}, {**LONG, "seconds": layout.WORTH / 2}])
 def test_a_short_study_does_not_compile_and_a_long_one_after_it_does(little):
     found, _ = layout.find(ORDER, FACTS, **little)
-    assert found.compiled is None and found.unit(1e9, 1e9) == 0
+    assert found.compiled is None
     found, later = layout.find(ORDER, FACTS, **LONG)
     assert found.compiled is not None and not found.measured and len(later.asked) == 2
 
@@ -259,20 +259,6 @@ def test_without_a_compiler_the_layout_is_plain_says_why_and_is_tried_another_ti
     assert found.compiled is None and "no C++ compiler" in told[-1]
     MockedWorkers.compiled = Speed(10.0, 0.001, 20.0)
     assert layout.find(ORDER, FACTS, **LONG)[0].compiled is not None
-
-
-@pytest.mark.parametrize(
-    ("gain", "model_steps", "seconds", "unit"),
-    [
-        (2.0, 90_000, 1e9, 4),  # 90 s become 45 s; twice the 20 s of compiling are saved
-        (2.0, 70_000, 1e9, 0),  # 35 s are saved, which is less
-        (2.0, 1e9, 70.0, 0),  # and so much cannot be trained in the time that is left
-        (0.9, 1e9, 1e9, 0),  # compiled steps may be slower
-    ],
-)
-def test_compiling_pays_twice_what_it_costs(gain, model_steps, seconds, unit):
-    layout = Layout(2, 1, 8, rate=1000.0, compiled=Compiled(4, gain, 20.0))
-    assert layout.unit(model_steps, seconds) == unit
 
 
 def test_cores_that_this_process_may_use(monkeypatch):

@@ -1,4 +1,4 @@
-"""One design's weights laid into another's: QKV, with the same parts behind it, holds whatever multiplies x and no more.
+"""One design's weights laid into another's: QKV with the same parts behind it holds whatever only multiplies x.
 
 Where q, k and v are x times some matrix each, QKV with these three matrices is the same layer: the same one twice where
 it is shared, the identity where there is none, zeros for equal attention. They are what the design itself makes of the

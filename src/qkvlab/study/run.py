@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qkvlab import __version__, tasks
 from qkvlab.errors import BadInput
 from qkvlab.study import weights
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.decisions import Findings, Key
+from qkvlab.study.programs import Programs
 from qkvlab.study.recovery import Recovery
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import Arm, Group, due, open_cells
@@ -40,6 +42,7 @@ class Progress:
         elapsed: seconds since the call began.
         limit: seconds that it may take.
         remark: why steps are not compiled although it would pay; empty otherwise.
+        programs: the design whose program trains an arm, for those that are trained by compiled steps.
         lost: workers that were lost and replaced.
     """
 
@@ -52,6 +55,7 @@ class Progress:
     elapsed: float
     limit: float
     remark: str = ""
+    programs: Mapping[Arm, str] = field(default_factory=dict)
     lost: int = 0
 
     @property
@@ -136,7 +140,7 @@ class _Runner:
         self.slowest = 0.0
         self.recovery = Recovery()
         self.left = open_cells(findings)
-        self.compiled: set[Arm] = set()
+        self.programs = Programs(spec.text and spec.text.absolute())
         self.remark = ""
 
     def run(self) -> Findings:
@@ -241,17 +245,16 @@ class _Runner:
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
             device=self.place.kind,
             text=self.spec.text and self.spec.text.absolute(),
-            unit=self._unit(group),
+            **self._compiled(group),
         )
 
-    def _unit(self, group: Group) -> int:
-        """Return how many models of a compiled program the group is trained by; 0 for plain steps."""
-        arm, layout = (group.key, group.design), self.layouts.get(group.key[0])
+    def _compiled(self, group: Group) -> dict[str, Any]:
+        """Return by which program a group is trained, as an order says it; nothing for plain steps."""
+        layout = self.layouts.get(group.key[0])
         if layout is None or layout.compiled is None:
-            return 0
-        if arm not in self.compiled and layout.unit(self._model_steps(arm), self.limit - self._elapsed()):
-            self.compiled.add(arm)  # and stays: its program is there
-        return layout.compiled.unit if arm in self.compiled else 0
+            return {}
+        found = self.programs.of((group.key, group.design), layout, self.left, self.limit - self._elapsed())
+        return {} if found is None else {"unit": layout.compiled.unit, "program": found}
 
     def _model_steps(self, arm: Arm) -> float:
         (task, setting), _ = arm
@@ -276,6 +279,7 @@ class _Runner:
                 elapsed=self._elapsed(),
                 limit=self.limit,
                 remark=self.remark,
+                programs=self.programs.chosen,
                 lost=self.recovery.workers,
             )
         )

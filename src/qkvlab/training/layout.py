@@ -31,8 +31,6 @@ UNIT = 4
 """Models of a compiled program: it hardly gains from more, and the last program of a group is filled up."""
 WORTH = 240.0
 """Seconds of plain training from which on it is tried what compiling would gain."""
-PAYS = 2.0
-"""Compiling must save this many times what it costs; the costs are known, the savings predicted."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,6 @@ class Layout:
     rate: PositiveFloat
     compiled: Compiled | None = None
     measured: bool = True
-
-    def unit(self, model_steps: float, seconds: float) -> int:
-        """Return how many models to compile one program for; 0 where it does not pay.
-
-        Args:
-            model_steps: how much is to be trained by the program.
-            seconds: how long there is for it.
-        """
-        if self.compiled is None:
-            return 0
-        saved = min(model_steps / self.rate, seconds) * (1 - 1 / self.compiled.gain)
-        return self.compiled.unit if saved > PAYS * self.compiled.seconds else 0
 
 
 _KEPT = Remembered("layout", Layout)

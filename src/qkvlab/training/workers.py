@@ -34,6 +34,7 @@ class Order:
         device: where to train.
         text: a file that the task reads instead of its own data.
         unit: models of one compiled program; 0 for steps that are not compiled, of all models at once.
+        program: the design whose program it is, one that can hold the weights of these models; empty for their own.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Order:
     device: str = "cpu"
     text: Path | None = None
     unit: int = 0
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Delivery:
         weights: for every place that was to be kept, its parameters by name.
         seconds: wall time of the group, without compiling.
         models: in one program.
-        versions: of python, torch and numpy in the worker; ``compiled`` is yes for compiled steps.
+        versions: of python, torch and numpy in the worker; ``compiled`` is the design whose program took the steps.
         remark: why steps were not compiled although the order says so; empty otherwise.
     """
 
@@ -99,7 +101,8 @@ def train(order: Order) -> Delivery:
     begun = time.perf_counter()
     what = tasks.find(order.task, order.text), order.setting, designs.parse(order.design), [Run(*r) for r in order.runs]
     if order.unit:
-        made = train_compiled(*what, unit=order.unit, device=order.device)
+        program = designs.parse(order.program or order.design)
+        made = train_compiled(*what, unit=order.unit, host=program, device=order.device)
     else:
         made = Compiled(train_together(*what, device=order.device), 0.0, "")
     trained = made.trained
@@ -114,7 +117,7 @@ def train(order: Order) -> Delivery:
             "python": sys.version.split()[0],
             "torch": str(torch.__version__),
             "numpy": np.__version__,
-            **({"compiled": "yes"} if order.unit and not made.remark else {}),
+            **({"compiled": order.program or order.design} if order.unit and not made.remark else {}),
         },
         remark=made.remark,
     )
