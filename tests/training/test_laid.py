@@ -8,7 +8,7 @@ import torch
 from qkvlab import designs, tasks
 from qkvlab.designs import laying
 from qkvlab.designs.ways import PATTERNS
-from qkvlab.training import laid, together
+from qkvlab.training import laid, recipe, together
 from qkvlab.training.laid import Laid
 from qkvlab.training.recipe import Run
 from qkvlab.training.together import Together, train_compiled, train_together
@@ -111,9 +111,9 @@ def test_a_worker_says_by_whose_program(monkeypatch):
 
 @pytest.mark.parametrize(("design", "host"), [("QQV", "QKV/noself"), ("QQV", "uniform"), ("QKV", "frozen")])
 def test_a_host_that_computes_something_else_is_not_used(design, host):
-    task, setting = tasks.find("library"), TASKS["library"]
-    monkey = designs.parse(host)
-    made = train_compiled(task, setting, designs.parse(design), RUNS, unit=3, host=monkey, steps=3)
+    task, setting = tasks.find("sentence"), TASKS["sentence"]
+    other = designs.parse(host)
+    made = train_compiled(task, setting, designs.parse(design), RUNS, unit=3, host=other, steps=3)
     assert made.remark and "\n" not in made.remark
     assert gap(made.trained, train_together(task, setting, designs.parse(design), RUNS, steps=3)) == 0
 
@@ -192,15 +192,18 @@ def test_planted_norm_of_what_is_absent_too_is_caught(monkeypatch):
         def clipping(own, rest, *given):
             gradients, losses = program(own, rest, *given)
             norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
-            clip = (0.05 / norms).clamp(max=1.0)
+            clip = (recipe.CLIP / norms).clamp(max=1.0)
             return {n: g * clip.view(-1, *[1] * (g.ndim - 1)) for n, g in gradients.items()}, losses
 
         return step(self, clipping)
 
     monkeypatch.setattr(Laid, "require_equal", lambda self, *given: None)
     monkeypatch.setattr(Laid, "step", wrong)
-    monkeypatch.setattr("qkvlab.training.recipe.CLIP", 0.05)
-    assert gap(*both("XXX")) > 10 * EXACT
+    monkeypatch.setattr(recipe, "CLIP", 0.001)  # so that every step is clipped
+    assert gap(*both("QXX", task="sentence")) > 10 * EXACT
+    monkeypatch.setattr(Laid, "step", step)
+    together._programs.clear()
+    assert gap(*both("QXX", task="sentence")) < EXACT
 
 
 def test_a_group_takes_the_host_s_step():

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from qkvlab.cli.verdicts import legend, verdict_tables
+from qkvlab.study.decisions import Key
 from qkvlab.study.run import Progress
 from qkvlab.tasks.vocabulary import Lang
 
@@ -101,8 +102,18 @@ class Live:
                 else progress.note
             )
         roles = {"tune": "调学习率" if zh else "tuning", "judge": "判定" if zh else "judging"}
-        names = [f"{roles[g.cells[0].role]} {g.design} {g.key[1]} x{len(g.cells)}" for g in progress.running]
+        names = [
+            f"{roles[g.cells[0].role]} {g.design} {g.key[1]} x{len(g.cells)}{self._program(progress, g.key, g.design)}"
+            for g in progress.running
+        ]
         return ", ".join(names[: progress.layout.processes if progress.layout else 1])
+
+    def _program(self, progress: Progress, key: Key, design: str) -> str:
+        """Say which design's program takes the steps, where it is another one's."""
+        by = progress.programs.get((key, design), design)
+        if by == design:
+            return ""
+        return f"（用 {by} 的程序）" if self._lang == "zh" else f" (by the program of {by})"
 
     def _latest(self, progress: Progress) -> str:
         for group in progress.running:
