@@ -146,6 +146,19 @@ def test_steps_are_compiled_where_that_pays_and_stay_so(tmp_path, monkeypatch, g
     assert {len(order.runs) for order in workers.orders} > {8}  # a worker cuts groups into units, nobody else
 
 
+def test_one_program_trains_all_designs_that_it_can_hold(tmp_path, monkeypatch):
+    workers, told = FakeWorkers(CALM), []
+    compiled = Compiled(unit=4, gain=3.0, seconds=20.0)
+    monkeypatch.setattr(runs.layouts, "find", lambda *given, **much: (replace(layout(8), compiled=compiled), workers))
+    run(spec(designs=("QKV", "QQV", "XXV", "QKV/h16")), tmp_path, tell=told.append)
+    named = {order.design: {o.program for o in workers.orders if o.design == order.design} for order in workers.orders}
+    assert {name: programs for name, programs in named.items() if name != "QKV/h16"} == {
+        name: {"QKV"} for name in ("QKV", "QQV", "XXV", "uniform")
+    }
+    assert named["QKV/h16"] <= {"QKV/h16", ""}
+    assert {told[-1].programs[("library", "same-word/fixed"), name] for name in ("QQV", "uniform")} == {"QKV"}
+
+
 def test_why_steps_are_not_compiled_is_said(tmp_path, monkeypatch):
     class Without(FakeWorkers):
         def _deliver(self, order, future):

@@ -102,4 +102,4 @@ def test_a_worker_says_whether_it_compiled(no_compiler, monkeypatch):
     assert plain.losses == tried.losses and plain.models == tried.models == 2
     monkeypatch.setattr(together, "_programs", {})
     monkeypatch.setattr(together, "compiled", lambda step, *given: step)
-    assert train(Order(**{**vars(order), "unit": 1})).versions["compiled"] == "yes"
+    assert train(Order(**{**vars(order), "unit": 1})).versions["compiled"] == "QKV"

@@ -1,8 +1,8 @@
 """Which designs of a study are trained by compiled steps, and by whose program: what saves more than it costs.
 
 A program is that of a design at the sizes of a setting. It serves all designs whose weights it can hold
-(`designs.laying`) and all settings that have these sizes (PyTorch keeps it on disk, so that it takes them a second): what
-it costs is paid once, and what it saves is the sum of them all.
+(`designs.laying`) and all settings that have these sizes (PyTorch keeps it on disk, so that each takes a second more):
+what it costs is paid once, and what it saves is the sum of them all.
 """
 
 from __future__ import annotations
