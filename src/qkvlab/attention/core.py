@@ -1,4 +1,4 @@
-"""softmax(q k^T / root) v, twice: a fast route and an explaining one that agree.
+"""softmax(q k^T / root) v, three times: a fast route, one for short sequences and an explaining one, which agree.
 
     q (..., h, t, c)    k (..., g, s, c)    v (..., u, s, e)    allowed broadcasts to (..., h, t, s)
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from qkvlab.attention import small
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
@@ -105,6 +106,19 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
         else:
             found.append(_block(*parts, visible, scoring, rows, keys))
     return torch.cat(found, -2)
+
+
+def attend_small(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    """The route of short sequences, (..., h, t, e); what its kernel cannot do goes the explaining way.
+
+    Raises:
+        NoCompiler: see `small.attend`.
+    """
+    if not scoring.fusible or scoring.dropout or not small.fits(q, k, v):
+        return attend(q, k, v, visible, scoring)
+    causal = visible.only_causal
+    allowed = None if causal else visible.of(visible.all_rows, visible.all_keys)
+    return small.attend(q, k, v, allowed, causal=causal, root=scoring.root)
 
 
 def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:

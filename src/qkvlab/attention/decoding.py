@@ -43,9 +43,9 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         q, memory = ready.project(layer, x, first)
     cache.add(memory)
     k, v = cache.recall(layer, design, keys)
-    if count == 1 and core.fusible(q, scoring) and layer.route == "fused":
+    if count == 1 and core.fusible(q, scoring) and layer.route != "plain":
         return layer.join(core.attend_everything(q, k, v, scoring), design)
-    attend = core.attend_fused if layer.route == "fused" else core.attend
+    attend = core.attend if layer.route == "plain" else core.attend_fused
     return layer.join(attend(q, k, v, visible(design, q, first, keys), scoring), design)
 
 

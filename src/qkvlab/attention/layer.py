@@ -24,7 +24,8 @@ from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
 
-Route = Literal["fused", "plain"]
+Route = Literal["fused", "small", "plain"]
+_ROUTES = {"fused": core.attend_fused, "small": core.attend_small, "plain": core.attend}
 
 
 class Attention(nn.Module):
@@ -39,7 +40,8 @@ class Attention(nn.Module):
         d_head: channels of a query or key; d_model / heads unless given.
         d_value: channels of a value; d_head unless given.
         route: ``fused`` runs `scaled_dot_product_attention`; ``plain`` runs matrix products, which is faster
-            for sequences of a few dozen tokens and under `torch.func.vmap`. Both agree to rounding.
+            for sequences of a few dozen tokens and under `torch.func.vmap`; ``small`` compiles a kernel for sequences
+            of up to 256 tokens on the CPU, with the C++ compiler that is there. All agree to rounding.
         dropout: chance that a weight is dropped while training.
 
     Raises:
@@ -64,8 +66,8 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if route not in ("fused", "plain"):
-            raise BadInput(f"route must be 'fused' or 'plain'; got {route!r}.")
+        if route not in _ROUTES:
+            raise BadInput(f"route must be one of {', '.join(_ROUTES)}; got {route!r}.")
         if not isinstance(design, (str, Design)):
             raise BadInput(f"design must be a name such as 'QQV' or a Design; got {design!r}.")
         if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
@@ -115,8 +117,7 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        attend = core.attend_fused if self.route == "fused" else core.attend
-        return self.join(attend(q, k, v, visible, scoring))
+        return self.join(_ROUTES[self.route](q, k, v, visible, scoring))
 
     def trace(
         self,

@@ -95,7 +95,7 @@ def _attend(layer: Attention, x: Tensor, lengths: list[int], causal: Causal, pos
         x, positions = x[moved], None if positions is None else positions[moved]
     q, memory = layer.projections.project(x, _restarting(runs, x.device) if positions is None else positions)
     k, v = layer.projections.recall(memory)
-    scoring, attend = layer.scoring(), core.attend_fused if layer.route == "fused" else core.attend
+    scoring, attend = layer.scoring(), core.attend if layer.route == "plain" else core.attend_fused
     found = []
     for run in runs:
         asked, keys, values = (_side_by_side(part, run) for part in (q, k, v))
