@@ -43,6 +43,7 @@ def asked(
     alpha: float | None,
     match: str | None,
     text: Path | None,
+    products: str | None,
 ) -> Spec:
     """Return the study that the options ask for.
 
@@ -50,7 +51,7 @@ def asked(
         BadInput: an option that cannot be meant.
     """
     base = read(Path(recipe)) if recipe.endswith(".toml") else recipes.find(recipe)
-    others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text}
+    others = {"judge_seeds": seeds, "delta": delta, "alpha": alpha, "text": text, "products": products}
     return _changed(base, designs, tasks, settings, match, others)
 
 

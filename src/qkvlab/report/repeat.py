@@ -31,6 +31,7 @@ def command(registration: dict[str, Any]) -> str:
         "--alpha": registration["alpha"],
         "--match": registration.get("match"),
         "--text": _text(registration),
+        "--products": _products(registration),
     }
     for option, value in told.items():
         if value and plan is not None and value != plan[option]:
@@ -63,6 +64,7 @@ def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
         "--alpha": spec.alpha,
         "--match": list(spec.match),
         "--text": None,
+        "--products": None if spec.products == "fp32" else spec.products,
     }
 
 
@@ -77,6 +79,11 @@ def _deltas(registration: dict[str, Any]) -> float | None:
         if own != each["delta"]:
             return deltas.pop() if len(deltas) == 1 else None
     return None
+
+
+def _products(registration: dict[str, Any]) -> str | None:
+    """Return the precision of products that was asked for; None for fp32."""
+    return next((each["facts"]["products"] for each in registration["tasks"] if "products" in each["facts"]), None)
 
 
 def _text(registration: dict[str, Any]) -> str | None:

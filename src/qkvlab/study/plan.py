@@ -195,7 +195,8 @@ def _measure(spec: Spec, findings: Findings, task: str, place: Place, tell: Call
     name = findings.designs(key)[0]
     design = designs.parse(name)
     rates, seeds = spec.tuning(task)
-    order = Order(*key, name, ((seeds[0], rates[0]),), device=place.kind, text=spec.text)
+    products = "bf16" if spec.halves(task) else "fp32"
+    order = Order(*key, name, ((seeds[0], rates[0]),), device=place.kind, text=spec.text, products=products)
     facts = findings.settings[key]["facts"]
     layout, workers = layouts.find(order, facts, lambda text: tell(f"{task}: {text}"), place=place)
     workers.close()

@@ -19,7 +19,7 @@ EXTENSIONS = 2
 """How often the grid of rates may grow because some design's best rate stands at its edge."""
 
 _SHARED_FOLDERS = ("designs", "attention")
-_SHARED_FILES = ("training/recipe.py", "training/together.py")
+_SHARED_FILES = ("training/recipe.py", "training/together.py", "training/steps.py")
 """Code that every run passes through and that defines its numbers; tasks name their own files besides."""
 
 
@@ -72,7 +72,8 @@ def source_hash(task_names: Iterable[str]) -> str:
     root = resources.files("qkvlab")
     paths = {*_SHARED_FILES, *(path for name in task_names for path in tasks.find(name).sources)}
     for folder in _SHARED_FOLDERS:
-        paths |= {f"{folder}/{file.name}" for file in root.joinpath(folder).iterdir() if file.name.endswith(".py")}
+        files = (file.name for file in root.joinpath(folder).iterdir())
+        paths |= {f"{folder}/{name}" for name in files if name.endswith((".py", ".cpp"))}
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + root.joinpath(path).read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -100,6 +101,6 @@ def _setting(spec: Spec, task_name: str, setting: str) -> dict[str, Any]:
         "chance": task.chance(setting),
         "bar": task.bar(setting),
         "tuning": {"rates": list(rates), "seeds": list(seeds)},
-        "facts": task.facts(setting),
+        "facts": {**task.facts(setting), **({"products": "bf16"} if spec.halves(task_name) else {})},
         "arms": arms,
     }

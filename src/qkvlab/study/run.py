@@ -245,6 +245,7 @@ class _Runner:
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
             device=self.place.kind,
             text=self.spec.text and self.spec.text.absolute(),
+            products="bf16" if self.spec.halves(group.key[0]) else "fp32",
             **self._compiled(group),
         )
 

@@ -8,7 +8,7 @@ import stat
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -34,6 +34,8 @@ class Spec(BaseModel):
         also: for a task by name, designs that join there beside `designs`.
         match: of the settings that exist with and without equal budgets, which run.
         text: a file for the tasks that read text; None for their own.
+        products: precision of matrix products in training; bf16 holds where a task is known to give the same verdicts
+            by them (`Task.halves`), the others stay with fp32.
         rates: learning rates to tune over, before any extension of the grid; None for each task's own.
         tune_seeds: seeds that choose rates and are never judged; None for each task's own.
         judge_seeds: how many seeds may be judged, in order.
@@ -51,6 +53,7 @@ class Spec(BaseModel):
     also: dict[str, tuple[str, ...]] = {}
     match: tuple[Match, ...] = Field(default=("none",), min_length=1)
     text: Path | None = None
+    products: Literal["fp32", "bf16"] = "fp32"
     rates: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = Field(default=None, min_length=1)
     judge_seeds: int = Field(default=256, ge=1, le=10**9)
@@ -123,6 +126,11 @@ class Spec(BaseModel):
                 f"none of the tasks {', '.join(self.tasks)} reads a file; got text={str(self.text)!r}. "
                 "Leave --text out, or name a task that reads one, such as --tasks text."
             )
+        if self.products == "bf16" and not any(self.task(name).halves for name in self.tasks):
+            raise BadInput(
+                f"whether bf16 products leave verdicts as they are is not known of {', '.join(self.tasks)}; "
+                "leave --products out."
+            )
         if not self.pairs():
             raise BadInput(
                 f"no setting of {', '.join(self.tasks)} is left with match={','.join(self.match)}; "
@@ -155,6 +163,10 @@ class Spec(BaseModel):
         own = tasks.find(task)
         rates = own.rates if self.rates is None else self.rates
         return rates, own.tune_seeds if self.tune_seeds is None else self.tune_seeds
+
+    def halves(self, task: str) -> bool:
+        """Whether a task is trained with bf16 products."""
+        return self.products == "bf16" and self.task(task).halves
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every (task, setting) of the study, in the order in which they run."""

@@ -53,6 +53,8 @@ class Task(ABC):
     """The smallest difference of the metric that matters; it stood here before the first run."""
     sources: tuple[str, ...]
     """Files of the package, such as ``models/reader.py``, that define this task's numbers."""
+    halves: bool = False
+    """Whether products in bf16 are known to leave its verdicts as they are (`benchmarks/precision.py`)."""
     shown: tuple[str, ...] = ()
     """Settings whose trained models a report shows, so that their weights are saved."""
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)

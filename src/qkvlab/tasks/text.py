@@ -82,6 +82,7 @@ class Text(Task):
     words = Words("真实文本：猜下一个字符", "real text: the next character")
     metric = "nats"
     delta = 0.02
+    halves = True
     sources = (
         *(f"tasks/{file}.py" for file in ("task", "text", "corpus", "ngram", "matching")),
         "models/blocks.py",

@@ -24,7 +24,7 @@ from qkvlab.tasks import Task
 from qkvlab.training import recipe
 from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
-from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, plain
+from qkvlab.training.steps import CannotCompile, Products, Stack, Step, compiled, plain, short
 
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
 """What this process has compiled or laid into what it has compiled, or could not."""
@@ -41,6 +41,7 @@ class Together:
         device: where to compute.
         compile: whether steps are compiled; a process compiles once for each design, setting and number of models.
         host: whose program takes the compiled steps, a `designs.laying.host`; the design's own unless given.
+        products: precision of matrix products in training; exams are in fp32.
 
     Attributes:
         remark: why steps are not compiled although they should be; empty otherwise.
@@ -57,8 +58,10 @@ class Together:
         device: str = "cpu",
         compile: bool = False,
         host: Design | None = None,
+        products: Products = "fp32",
     ) -> None:
         self.task, self.setting, self.runs, self.device = task, setting, runs, device
+        self.products: Products = products
         self.skeleton = task.model(setting, design).to("meta")
         starts = {run.seed: recipe.start(task, setting, design, run.seed).state_dict() for run in runs}
         stacked = {
@@ -72,7 +75,7 @@ class Together:
         self.optimiser = StackedAdamW(self.weights, [run.lr for run in runs])
         self.inputs, self.targets = _on_device(runs, [task.batches(setting, s) for s in _seeds(runs)], device)
         self.losses: list[Tensor] = []
-        self.take, self.remark, self.compiling = plain(self.skeleton), "", 0.0
+        self.take, self.remark, self.compiling = plain(self.skeleton, products), "", 0.0
         if compile:
             self._compile(design, host or design)
         self.before = task.before(setting, [run.seed for run in runs], self._call)
@@ -104,11 +107,12 @@ class Together:
     def _compile(self, design: Design, host: Design) -> None:
         # facts are what a setting registers: they fix every size of its models
         facts = json.dumps(self.task.facts(self.setting), sort_keys=True)
-        key = (self.task.name, self.setting, facts, len(self.runs), self.device, host.name)
+        key = (self.task.name, self.setting, facts, len(self.runs), self.device, self.products, host.name)
         begun = time.perf_counter()
         try:
             if host == design:
-                self.take = _once(key, lambda: compiled(self.take, *self._given(0)))
+                step = plain(short(self.skeleton), self.products)
+                self.take = _once(key, lambda: compiled(step, *self._given(0)))
             else:
                 self.take = _once((*key, design.name), lambda: self._laid(key, host))
         except CannotCompile as error:
@@ -117,8 +121,9 @@ class Together:
 
     def _laid(self, key: tuple[Any, ...], host: Design) -> Step:
         model = self.task.model(self.setting, host).to("meta")
-        laid, step, given = Laid(self.skeleton, model, self.weights, self.fixed), plain(model), self._given(0)
-        laid.require_equal(self.take, step, *given)
+        laid, given = Laid(self.skeleton, model, self.weights, self.fixed), self._given(0)
+        laid.require_equal(plain(self.skeleton), plain(model), *given)
+        step = plain(short(model), self.products)
         return laid.step(_once(key, lambda: compiled(step, *laid.given(*given))))
 
     def _call(self, method: str, *arrays: np.ndarray) -> np.ndarray:
@@ -140,9 +145,10 @@ def train_together(
     *,
     steps: int | None = None,
     device: str = "cpu",
+    products: Products = "fp32",
 ) -> list[Trained]:
     """Train all runs as one program; arguments as `Together`, ``steps`` stops before the schedule ends."""
-    return _trained(Together(task, setting, design, runs, device=device), steps)
+    return _trained(Together(task, setting, design, runs, device=device, products=products), steps)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ def train_compiled(
     host: Design | None = None,
     steps: int | None = None,
     device: str = "cpu",
+    products: Products = "fp32",
 ) -> Compiled:
     """Train runs by compiled steps; arguments as `train_together`.
 
@@ -183,7 +190,7 @@ def train_compiled(
     for begin in range(0, len(runs), unit):
         part = list(runs[begin : begin + unit])
         full = part + [part[-1]] * (unit - len(part))
-        group = Together(task, setting, design, full, device=device, compile=True, host=host)
+        group = Together(task, setting, design, full, device=device, compile=True, host=host, products=products)
         trained += _trained(group, steps)[: len(part)]
         seconds, remark = seconds + group.compiling, group.remark
     return Compiled(trained, seconds, remark)

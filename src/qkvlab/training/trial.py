@@ -82,7 +82,7 @@ def _try(order: Order) -> tuple[int, float, float]:
 
     torch.set_num_threads(1)
     task, design = tasks.find(order.task, order.text), designs.parse(order.design)
-    group = Together(task, order.setting, design, [Run(0, 0.001)], device=order.device)
+    group = Together(task, order.setting, design, [Run(0, 0.001)], device=order.device, products=order.products)
     seconds = [_timed(group.step) for _ in range(min(WARM_UP + STEPS, group.total))]
     group.finish()
     peak = memory.peak()

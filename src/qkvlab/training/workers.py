@@ -18,6 +18,7 @@ import numpy as np
 from qkvlab.training.faults import OutOfMemory, is_of_memory
 
 if TYPE_CHECKING:
+    from qkvlab.training.steps import Products
     from qkvlab.training.together import Together
 
 
@@ -35,6 +36,7 @@ class Order:
         text: a file that the task reads instead of its own data.
         unit: models of one compiled program; 0 for steps that are not compiled, of all models at once.
         program: the design whose program it is, one that can hold the weights of these models; empty for their own.
+        products: precision of matrix products in training, see `steps`.
     """
 
     task: str
@@ -46,6 +48,7 @@ class Order:
     text: Path | None = None
     unit: int = 0
     program: str = ""
+    products: Products = "fp32"
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,9 @@ def train(order: Order) -> Delivery:
     what = tasks.find(order.task, order.text), order.setting, designs.parse(order.design), [Run(*r) for r in order.runs]
     if order.unit:
         program = designs.parse(order.program or order.design)
-        made = train_compiled(*what, unit=order.unit, host=program, device=order.device)
+        made = train_compiled(*what, unit=order.unit, host=program, device=order.device, products=order.products)
     else:
-        made = Compiled(train_together(*what, device=order.device), 0.0, "")
+        made = Compiled(train_together(*what, device=order.device, products=order.products), 0.0, "")
     trained = made.trained
     return Delivery(
         losses=[t.losses for t in trained],
@@ -176,7 +179,9 @@ def warm_up(order: Order, threads: int) -> None:
     begun = _work(order.device)
     runs = [Run(*run) for run in order.runs]
     task, design = tasks.find(order.task, order.text), designs.parse(order.design)
-    group = Together(task, order.setting, design, runs, device=order.device, compile=bool(order.unit))
+    group = Together(
+        task, order.setting, design, runs, device=order.device, compile=bool(order.unit), products=order.products
+    )
     group.step()
     taken = _work(order.device) - begun
     for _ in range(2):
