@@ -210,6 +210,8 @@ def test_the_command_names_the_users_text_and_the_budgets(monkeypatch, tmp_path)
     poem.write_text("".join(chr(97 + (i * i) % 26) for i in range(101_000)), "utf-8")
     mine = make(recipe="own", designs=("QKV", "QQV"), tasks=("text",), match=("params",), text=poem)
     assert command(register(mine)) == "qkvlab study own --tasks text --match params --text 'a poem.txt'"
+    half = make(recipe="own", designs=("QKV", "QQV"), tasks=("library", "text"), products="bf16")
+    assert command(register(half)) == "qkvlab study own --products bf16"
 
 
 def test_the_command_of_a_study_whose_tasks_have_more_designs(monkeypatch):

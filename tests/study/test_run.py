@@ -57,6 +57,14 @@ def test_a_study_runs_to_its_end(tmp_path, workers):
     assert [p.finished for p in told] == sorted(p.finished for p in told)
 
 
+def test_orders_say_the_precision_of_products(tmp_path, workers, monkeypatch):
+    monkeypatch.setattr("qkvlab.tasks.library.Library.halves", True)
+    for products in ("fp32", "bf16"):
+        made = workers()
+        run(spec(products=products), tmp_path / products)
+        assert {order.products for order in made[-1].orders} == {products}
+
+
 def test_running_again_finishes_at_once_without_workers(tmp_path, workers):
     world = World(means={"XXV": 0.5}, noise=0.01)
     made = workers(world)

@@ -11,6 +11,7 @@ import pytest
 from qkvlab import designs, tasks
 from qkvlab.errors import BadInput, QkvlabError, Refusal
 from qkvlab.study import recipes
+from qkvlab.study.registration import register
 from qkvlab.study.spec import MAX_CELLS, Spec, make, read
 from qkvlab.tasks.library import Library
 
@@ -120,6 +121,16 @@ def test_an_empty_list(field):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, 1.0, 2.0, 1e-300, "x"])
 def test_alpha_is_a_probability_that_a_study_can_have(value):
     assert refused(alpha=value).startswith("alpha: ")
+
+
+def test_products_in_bf16_where_verdicts_are_known_to_stay():
+    mixed = make(**{**GOOD, "tasks": ("library", "text")}, products="bf16")
+    assert mixed.halves("text") and not mixed.halves("library")
+    registered = {each["task"]: each["facts"].get("products") for each in register(mixed)["tasks"]}
+    assert registered == {"library": None, "text": "bf16"}
+    assert "leave --products out" in refused(tasks=("library",), products="bf16")
+    assert "products" not in register(make(**{**GOOD, "tasks": ("text",)}))["tasks"][0]["facts"]
+    assert refused(products="fp16").startswith("products: ")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.05, 0.0, "x"])

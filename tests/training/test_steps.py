@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from qkvlab import designs
+from qkvlab import designs, tasks
+from qkvlab.attention import small
 from qkvlab.tasks.library import TASK
 from qkvlab.training import steps, together
 from qkvlab.training.recipe import Run
@@ -103,3 +106,62 @@ def test_a_worker_says_whether_it_compiled(no_compiler, monkeypatch):
     monkeypatch.setattr(together, "_programs", {})
     monkeypatch.setattr(together, "compiled", lambda step, *given: step)
     assert train(Order(**{**vars(order), "unit": 1})).versions["compiled"] == "QKV"
+
+
+SHORT = replace(tasks.find("text"), tokens=32, batch=4, d_model=32, heads=2, hidden=64, layers=1, train_steps=6)
+"""Sequences of a length that has a kernel of its own."""
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Every call of the kernel of short sequences, by the type of its numbers."""
+    seen, forward = [], small.attend
+
+    def watched(q, k, v, allowed, **how):
+        seen.append(q.dtype)
+        return forward(q, k, v, allowed, **how)
+
+    monkeypatch.setattr(small, "attend", watched)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["QKV", "QKK/kv1"])
+def test_compiled_steps_over_short_sequences_take_the_kernel_and_are_plain_to_rounding(name, kernels):
+    what = SHORT, "plain", designs.parse(name), RUNS
+    plain = train_together(*what)
+    assert not kernels, "plain steps multiply matrices"
+    made = train_compiled(*what, unit=2)
+    assert kernels and made.remark == "" and gap(made.trained, plain) < 1e-4
+
+
+def test_without_the_kernels_compiler_steps_are_compiled_without_it(monkeypatch, kernels):
+    monkeypatch.setattr(small, "compiler", lambda: None)
+    made = train_compiled(SHORT, "plain", designs.parse("QKV"), RUNS[:2], unit=2)
+    assert not kernels and made.remark == "" and made.compiling > 0
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_products_in_bf16_and_nothing_else(compiles, kernels):
+    what = SHORT, "plain", designs.parse("QKV"), RUNS[:2]
+
+    def trained(products):
+        if compiles:
+            return train_compiled(*what, unit=2, products=products).trained
+        return train_together(*what, products=products)
+
+    full, half = trained("fp32"), trained("bf16")
+    assert set(kernels) == ({torch.float32, torch.bfloat16} if compiles else set())
+    for a, b in zip(full, half, strict=True):
+        gaps = [abs(x - y) / x for x, y in zip(a.losses, b.losses, strict=True)]
+        assert 1e-6 < max(gaps) < 0.01
+        assert all(w.dtype == torch.float32 for w in b.state.values()), "weights stay in fp32"
+    group = Together(*what, products="bf16")
+    assert group.finish()[0].metrics == Together(*what).finish()[0].metrics, "exams are in fp32"
+
+
+def test_a_program_serves_one_precision(monkeypatch):
+    asked = []
+    monkeypatch.setattr(together, "compiled", lambda step, *given: asked.append(1) or step)
+    for products in ("fp32", "bf16", "fp32", "bf16"):
+        train_compiled(SHORT, "plain", designs.parse("QKV"), RUNS[:2], unit=2, steps=1, products=products)
+    assert len(asked) == 2
