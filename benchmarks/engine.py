@@ -1,15 +1,16 @@
 """How fast are many small Transformers trained here, by the loop that anybody would write?
 
-    python benchmarks/engine.py --seconds 4 --repeats 3 --json results/2026-11-25-benchmarks/engine.json
+    python benchmarks/engine.py --seconds 4 --repeats 3 --json FILE
 
 Two-layer language models of several sizes, one step each: forward, gradients, clipping, fused AdamW.
 
 loop      one model after the other, as a user would write it: ordinary modules, fused attention, all cores as threads
 plain     several models as one batched program in each of as many single-threaded processes as there are cores
 compiled  the same by compiled steps
+bf16      by compiled steps whose products are in bf16 (`qkvlab study --products bf16`); the loop stays in fp32
 
-All three are measured in turn in every repeat; medians. What compiling costs is counted by the study that it is part
-of: ``studies`` says how many times as fast 60 models of 600 steps are trained, compiling included. ``of_matmul`` is the
+All are measured in turn in every repeat; medians. What compiling costs is counted by the study that it is part of:
+``studies`` says how many times as fast 60 models of 600 steps are trained, compiling included. ``of_matmul`` is the
 rate of floating-point operations by that of one large fp32 product on all cores, measured in the same run.
 """
 
@@ -41,6 +42,7 @@ POINTS = ((16, 16, 32), (64, 16, 32), (32, 64, 64), (64, 32, 128))
 """(batch, tokens, d_model)."""
 GROUPS = (4, 8, 16)
 """Sizes of plain groups; the fastest counts."""
+WAYS: tuple[tuple[str, int], ...] = (*(("plain", size) for size in GROUPS), ("compiled", UNIT), ("bf16", UNIT))
 MODELS, STEPS = 60, 600
 """The study over which compiling is counted: models of one design, steps of each."""
 SETTING = "plain"
@@ -83,33 +85,36 @@ def measured(
     """Measure one size in all ways, in turn, `repeats` times; rates are model-steps per second of the whole machine."""
     loops: list[float] = []
     peaks: list[float] = []
-    batched: dict[tuple[bool, int], list[float]] = {}
-    ready = 0.0
+    batched: dict[tuple[str, int], list[float]] = {}
+    ready = {"compiled": 0.0, "bf16": 0.0}
     for _ in range(repeats):
         loops.append(loop_rate(point, design, seconds))
         peaks.append(matmul_rate(seconds / 4))
-        for compile, size in [*((False, size) for size in GROUPS), (True, UNIT)]:
-            futures = [pool.submit(batched_rate, point, design, size, compile, seconds) for _ in range(cores())]
+        for way, size in WAYS:
+            futures = [pool.submit(batched_rate, point, design, size, way, seconds) for _ in range(cores())]
             found = [future.result() for future in futures]
-            batched.setdefault((compile, size), []).append(sum(rate for rate, _ in found))
-            ready = max(ready, *(spent for _, spent in found)) if compile else ready
-    plain = max((statistics.median(rates), size) for (compile, size), rates in batched.items() if not compile)
-    compiled = statistics.median(batched[True, UNIT])
-    loop, operations = statistics.median(loops), flops(point, design)
-    work = MODELS * STEPS
-    return {
+            batched.setdefault((way, size), []).append(sum(rate for rate, _ in found))
+            if way in ready:
+                ready[way] = max(ready[way], *(spent for _, spent in found))
+    loop, peak, operations = statistics.median(loops), statistics.median(peaks), flops(point, design)
+    row: dict[str, Any] = {
         "point": "x".join(map(str, point)),
         "loop": round(loop, 1),
-        "plain": round(plain[0], 1),
-        "plain_group": plain[1],
-        "compiled": round(compiled, 1),
-        "compiling_seconds": round(ready, 1),
-        "plain_by_loop": round(plain[0] / loop, 2),
-        "compiled_by_loop": round(compiled / loop, 2),
-        "studies": round(work / loop / (work / compiled + ready), 2),
-        "of_matmul": round(compiled * operations / statistics.median(peaks), 3),
+        "loop_of_matmul": round(loop * operations / peak, 3),
         "mflops_per_step": round(operations / 1e6, 1),
     }
+    for way in dict.fromkeys(way for way, _ in WAYS):
+        rate, size = max((statistics.median(rates), size) for (w, size), rates in batched.items() if w == way)
+        work, spent = MODELS * STEPS, ready.get(way, 0.0)
+        row[way] = {
+            "rate": round(rate, 1),
+            "group": size,
+            "compiling_seconds": round(spent, 1),
+            "by_loop": round(rate / loop, 2),
+            "studies": round(work / loop / (work / rate + spent), 2),
+            "of_matmul": round(rate * operations / peak, 3),
+        }
+    return row
 
 
 def loop_rate(point: tuple[int, ...], design: str, seconds: float) -> float:
@@ -132,9 +137,13 @@ def loop_rate(point: tuple[int, ...], design: str, seconds: float) -> float:
     return _rate(step, len(targets), seconds)
 
 
-def batched_rate(point: tuple[int, ...], design: str, size: int, compile: bool, seconds: float) -> tuple[float, float]:
+def batched_rate(point: tuple[int, ...], design: str, size: int, way: str, seconds: float) -> tuple[float, float]:
     """Model-steps per second of one process, while all of them work, and seconds spent on compiling."""
-    group = Together(sized(point), SETTING, designs.parse(design), [Run(i, 0.01) for i in range(size)], compile=compile)
+    runs = [Run(i, 0.01) for i in range(size)]
+    group = Together(
+        sized(point), SETTING, designs.parse(design), runs,
+        compile=way != "plain", products="bf16" if way == "bf16" else "fp32",
+    )  # fmt: skip
     if group.remark:
         raise SystemExit(group.remark)
     _together.wait(timeout=300)

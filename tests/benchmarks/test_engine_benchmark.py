@@ -43,7 +43,7 @@ def test_the_loop_trains_by_fused_attention_and_the_batch_by_stacked_models(monk
     engine.loop_rate(POINT, "QKV", 1.0)
     model = seen[0]
     assert {block.attention.route for block in model.blocks} == {"fused"}
-    assert engine.batched_rate(POINT, "QKV", 3, False, 1.0) == (3.0, 0.0)
+    assert engine.batched_rate(POINT, "QKV", 3, "plain", 1.0) == (3.0, 0.0)
 
 
 def test_sizes_are_those_of_the_point():
