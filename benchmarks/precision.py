@@ -3,11 +3,11 @@
     python benchmarks/precision.py --json FILE
 
 The same seeds (data and starts) are trained at both precisions, at the rate that the record found for the design, and
-paired by seed. The interval of each design's difference from itself must come to lie within the task's delta, at alpha .05
-over all designs together; it is looked at after every eight seeds until all have said something. Whether the task can tell
-the design from equal attention, which the word "equivalent" asks besides, is another matter: XXV hardly can be told here,
-whatever its precision. Exams are in fp32 on both sides. Beside it stands what each precision by itself says of the designs
-against QKV, on the seeds that were run.
+paired by seed. The interval of each design's difference from itself must come to lie within the task's delta, at alpha
+.05 over all designs together; it is looked at after every eight seeds until all have said something. Whether the task
+can tell the design from equal attention, which the word "equivalent" asks besides, is another matter: XXV hardly can be
+told here, whatever its precision. Exams are in fp32 on both sides. Beside it stands what each precision by itself says
+of the designs against QKV, on the seeds that were run.
 
 A task whose designs all pass may state `Task.halves`.
 """
