@@ -71,6 +71,15 @@ def test_shapes():
     assert model()(tokens()[:, :4]).shape == (B, 4, W)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_logits_of_given_vectors_are_divided_by_the_root_of_the_width_and_those_of_learned_ones_are_not(learned):
+    decoder = model(learned=learned, layers=0, tokens=0, span=1)
+    row = tokens()
+    x = blocks.norm(blocks.norm(decoder.words[row]))
+    wanted = x @ decoder.words.T / (1 if learned else 4)
+    assert torch.allclose(decoder(row), wanted, atol=1e-12) and decoder.words.requires_grad is learned
+
+
 def test_own_rows_of_known_weights():
     """x itself as q and k, all words alike in length: everybody looks mostly at themselves; uniform never does."""
     found = model("XXV", span=1, tokens=0, layers=1, d_model=64).own(torch.arange(T)[None])

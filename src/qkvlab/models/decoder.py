@@ -28,7 +28,8 @@ class Decoder(nn.Module):
         hidden: width of the feed-forward part; 0 for none.
         span: how many tokens, the present one included, a causal depthwise convolution mixes before the first block
             (Poli et al., arXiv 2302.10866); 1 for none.
-        learned: whether the vectors of words are trained.
+        learned: whether the vectors of words are trained. Logits are then products with them as they are, since they
+            find their own length; given vectors, whose channels have size 1, are divided by the root of the width.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.words = nn.Parameter(torch.randn(words, d_model), requires_grad=learned)
+        self.root = 1.0 if learned else math.sqrt(d_model)
         self.positions = nn.Parameter(torch.randn(tokens, d_model)) if tokens else None
         self.local = nn.Parameter(torch.randn(span - 1, d_model)) if span > 1 else None
         self.blocks = nn.ModuleList(
@@ -58,7 +60,8 @@ class Decoder(nn.Module):
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             x = block(x, only=asked if i == last else None)
-        return norm(x) @ self.words.mT / math.sqrt(self.words.shape[-1])
+        logits = norm(x) @ self.words.mT
+        return logits if self.root == 1 else logits / self.root
 
     def own(self, tokens: Tensor) -> Tensor:
         """Share of heads in which a token's largest weight is strictly its own: (b, t) -> (l, b, t)."""
