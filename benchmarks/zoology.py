@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import tempfile
@@ -44,6 +45,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._inductor import config as inductor
 
 import zoology_loop as loop
 from qkvlab import designs
@@ -96,8 +98,6 @@ def main() -> None:
     configurations = loop.configurations(args.zoology)
     rates = [config.learning_rate for config in configurations]
     torch.set_num_threads(cores())
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(cores())
     facts = {"machine": platform.platform(), "cores": cores(), "torch": str(torch.__version__), "rates": rates}
     document: dict[str, Any] = {
         **facts,
@@ -106,20 +106,25 @@ def main() -> None:
         "seeds": args.seeds,
         **vars(sizes),
     }
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin, initargs=(barrier,)) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         few, whole = Path(folder) / "few.npz", Path(folder) / "whole.npz"
-        document["speed"] = speed(configurations[0], rates, sizes, args.seconds, args.repeats, few, pool)
+        with workers() as pool:
+            document["speed"] = speed(configurations[0], rates, sizes, args.seconds, args.repeats, few, pool)
         document["sweep"] = sweep(document["speed"], sizes, len(rates) * args.seeds, document["epochs"])
         print(json.dumps(document, indent=1), flush=True)
         if args.accuracy:
             keep(whole, *loop.loaders(loop.sized(configurations[0], **vars(sizes), cache=folder)))
-            document["accuracy"] = accuracy(args.zoology, whole, rates, sizes, args.accuracy, args.seeds, pool)
+            document["accuracy"] = accuracy(args.zoology, whole, rates, sizes, args.accuracy, args.seeds)
             print(json.dumps(document["accuracy"], indent=1))
     if args.json:
         args.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def workers() -> ProcessPoolExecutor:
+    """Return as many single-threaded processes as there are cores."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(cores())
+    return ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin, initargs=(barrier,))
 
 
 def speed(
@@ -146,7 +151,9 @@ def speed(
             losses[name] = followed.losses
             found.setdefault(name, []).append(TURN / statistics.median(followed.epochs[1:]))
             tests += followed.tests[1:]
-        apart = max(apart, *(abs(a - b) for a, b in zip(losses["as_is"], losses["asked"], strict=False)))
+        # of the first epoch: rates of later ones depend on how many epochs there are
+        first = zip(losses["as_is"][:TURN], losses["asked"][:TURN], strict=True)
+        apart = max(apart, *(abs(a - b) for a, b in first))
         for name in ("plain", "compiled"):
             orders = [pool.submit(engine, str(file), rates, few, name == "compiled", seconds) for _ in range(cores())]
             done = [order.result() for order in orders]
@@ -198,22 +205,23 @@ def engine(file: str, rates: list[float], few: Sizes, compile: bool, seconds: fl
     return rate, group.compiling, (time.perf_counter() - begun) / len(rates)
 
 
-def accuracy(
-    checkout: Path, file: Path, rates: list[float], sizes: Sizes, epochs: int, seeds: int, pool: ProcessPoolExecutor
-) -> dict[str, Any]:
-    """Train both sides on all examples; its rate is chosen for each by the first seed, the others judge."""
+def accuracy(checkout: Path, file: Path, rates: list[float], sizes: Sizes, epochs: int, seeds: int) -> dict[str, Any]:
+    """Train both sides on all examples; the first seed chooses a rate for each side, the others judge."""
     begun = time.perf_counter()
-    orders = [pool.submit(learned, str(file), rates, sizes, seed, epochs) for seed in range(seeds)]
-    ours = np.array([order.result() for order in orders])
+    with workers() as pool:  # fresh ones, so that compiling counts
+        orders = [pool.submit(learned, str(file), rates, sizes, seed, epochs) for seed in range(seeds)]
+        ours = np.array([order.result() for order in orders])
     minutes = (time.perf_counter() - begun) / 60
-    best = int(ours[0].argmax())
+    best = int(np.nanargmax(ours[0]))
+    with workers() as pool:
 
-    def theirs(wanted: list[tuple[int, int]]) -> list[list[float]]:
-        orders = [pool.submit(followed, checkout, file.parent, sizes, place, seed, epochs) for place, seed in wanted]
-        return [order.result() for order in orders]
+        def theirs(wanted: list[tuple[int, int]]) -> list[list[float]]:
+            orders = [pool.submit(followed, checkout, file.parent, sizes, *one, epochs) for one in wanted]
+            return [order.result() for order in orders]
 
-    first = theirs([(place, 0) for place in range(len(rates))])
-    chosen = max(range(len(rates)), key=lambda place: first[place][-1])
+        first = theirs([(place, 0) for place in range(len(rates))])
+        chosen = max(range(len(rates)), key=lambda place: first[place][-1])
+        judged = theirs([(chosen, seed) for seed in range(1, seeds)])
     return {
         "engine": {
             "minutes_of_the_whole_sweep": round(minutes, 2),
@@ -225,7 +233,7 @@ def accuracy(
         "zoology": {
             "first_seed": first,
             "rate": rates[chosen],
-            "judged": theirs([(chosen, seed) for seed in range(1, seeds)]),
+            "judged": judged,
         },
     }
 
@@ -251,7 +259,9 @@ _together: Any = None  # a barrier of all processes, set in each
 def _begin(barrier: Any) -> None:
     global _together
     _together = barrier
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # as the workers of a study
     torch.set_num_threads(1)
+    inductor.force_disable_caches = True  # what compiling takes is measured, not what reading takes
 
 
 if __name__ == "__main__":
