@@ -25,7 +25,7 @@ epoch, clipping, weight decay .01 instead of .1; and larger starts of matrices.
 ``sweep`` says what its rates times some seeds take, everything counted: compiling, and exams (its loop has one after
 every epoch, the engine one at the end). With ``--accuracy EPOCHS`` both sides are trained on all examples so often: the
 first seed chooses a rate for each side, the others are judged. Zoology's models are then trained by ``asked``. That is
-long: about a quarter of an hour for each epoch, of two quiet cores and with four seeds, as steps were measured.
+long: a quarter of an hour for each epoch, with two quiet cores and four seeds, is a prediction that nobody has tried.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from torch._inductor import config as inductor
 
 import zoology_loop as loop
 from qkvlab import designs
-from qkvlab.training.layout import cores
+from qkvlab.training.layout import UNIT, cores
 from qkvlab.training.recipe import Run
 from qkvlab.training.together import Together, train_compiled
 from zoology_task import SETTING, Zoology, keep
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=Sizes.examples, help="of an epoch, likewise")
     parser.add_argument("--exam", type=int, default=Sizes.exam, help="held-out examples, likewise")
     parser.add_argument("--seeds", type=int, default=4, help="of the sweep; the first chooses rates")
+    parser.add_argument("--group", type=int, default=UNIT, help="models of one program of the engine, at most 4")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sizes = Sizes(args.batch, args.examples, args.exam)
@@ -104,17 +105,20 @@ def main() -> None:
         "commit": loop.COMMIT,
         "epochs": args.accuracy or EPOCHS,
         "seeds": args.seeds,
+        "group": args.group,
         **vars(sizes),
     }
     with tempfile.TemporaryDirectory() as folder:
         few, whole = Path(folder) / "few.npz", Path(folder) / "whole.npz"
         with workers() as pool:
-            document["speed"] = speed(configurations[0], rates, sizes, args.seconds, args.repeats, few, pool)
+            document["speed"] = speed(
+                configurations[0], rates[: args.group], sizes, args.seconds, args.repeats, few, pool
+            )
         document["sweep"] = sweep(document["speed"], sizes, len(rates) * args.seeds, document["epochs"])
         print(json.dumps(document, indent=1), flush=True)
         if args.accuracy:
             keep(whole, *loop.loaders(loop.sized(configurations[0], **vars(sizes), cache=folder)))
-            document["accuracy"] = accuracy(args.zoology, whole, rates, sizes, args.accuracy, args.seeds)
+            document["accuracy"] = accuracy(args.zoology, whole, rates, args.group, sizes, args.accuracy, args.seeds)
             print(json.dumps(document["accuracy"], indent=1))
     if args.json:
         args.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -205,11 +209,13 @@ def engine(file: str, rates: list[float], few: Sizes, compile: bool, seconds: fl
     return rate, group.compiling, (time.perf_counter() - begun) / len(rates)
 
 
-def accuracy(checkout: Path, file: Path, rates: list[float], sizes: Sizes, epochs: int, seeds: int) -> dict[str, Any]:
+def accuracy(
+    checkout: Path, file: Path, rates: list[float], group: int, sizes: Sizes, epochs: int, seeds: int
+) -> dict[str, Any]:
     """Train both sides on all examples; the first seed chooses a rate for each side, the others judge."""
     begun = time.perf_counter()
     with workers() as pool:  # fresh ones, so that compiling counts
-        orders = [pool.submit(learned, str(file), rates, sizes, seed, epochs) for seed in range(seeds)]
+        orders = [pool.submit(learned, str(file), rates, group, sizes, seed, epochs) for seed in range(seeds)]
         ours = np.array([order.result() for order in orders])
     minutes = (time.perf_counter() - begun) / 60
     best = int(np.nanargmax(ours[0]))
@@ -238,11 +244,11 @@ def accuracy(checkout: Path, file: Path, rates: list[float], sizes: Sizes, epoch
     }
 
 
-def learned(file: str, rates: list[float], sizes: Sizes, seed: int, epochs: int) -> list[float]:
+def learned(file: str, rates: list[float], group: int, sizes: Sizes, seed: int, epochs: int) -> list[float]:
     """Train a seed at all rates by compiled steps; return accuracies."""
     runs = [Run(seed, rate) for rate in rates]
     task = Zoology(drawn=file, epochs=epochs, batch=sizes.batch, exam=sizes.exam)
-    made = train_compiled(task, SETTING, designs.parse("QKV"), runs, unit=len(runs))
+    made = train_compiled(task, SETTING, designs.parse("QKV"), runs, unit=group)
     return [1 - trained.metrics["error"] for trained in made.trained]
 
 
