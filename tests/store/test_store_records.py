@@ -27,6 +27,7 @@ from qkvlab.study import records, sqlite_file
 from qkvlab.study import store as store_module
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.store import Store
+from qkvlab.training.halving import STOPPED
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -143,6 +144,9 @@ def keeps_aside(folder: Path, make: type[Store] = Store) -> None:
             (result(2, source="older"), "older code"),
             (result(1, source="older"), "older code"),
             (result(1, source="older still"), "older code"),
+            (dataclasses.replace(result(2), steps=199), "unequal budget"),  # nothing that is judged stops early
+            (dataclasses.replace(result(2), metrics={STOPPED: 1.0}, steps=100), "unequal budget"),
+            (dataclasses.replace(result(900_000, role="tune"), metrics={STOPPED: 1.0}, steps=100), "unequal budget"),
             (result(2, task="copy"), "unknown cell"),
             (result(2, setting="large"), "unknown cell"),
             (result(2, design="QKK"), "unknown cell"),
@@ -352,14 +356,16 @@ def test_planted_nan_is_a_number(name: str, bug: Callable[[Any], Any], monkeypat
         round_trip([dataclasses.replace(result(0), losses=(math.nan,))])
 
 
-def test_planted_results_of_older_code_are_accepted(tmp_path: Path) -> None:
-    class Trusting(Store):
-        def _objection(self, result: Result) -> str | None:
-            reason = super()._objection(result)
-            return None if reason == "older code" else reason
-
+@pytest.mark.parametrize("let_pass", ["older code", "unequal budget"])
+def test_planted_results_that_do_not_belong_are_accepted(
+    let_pass: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objection = store_module.objection
+    monkeypatch.setattr(
+        store_module, "objection", lambda *of: None if (reason := objection(*of)) == let_pass else reason
+    )
     with pytest.raises((AssertionError, sqlite3.IntegrityError)):
-        keeps_aside(tmp_path, Trusting)
+        keeps_aside(tmp_path, Store)
 
 
 def test_planted_no_checksum_lets_a_changed_number_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

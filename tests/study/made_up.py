@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,11 +20,14 @@ from qkvlab.study.registration import register
 from qkvlab.study.schedule import Group, due
 from qkvlab.study.spec import Spec, make
 from qkvlab.study.verdicts import document
+from qkvlab.training.halving import STOPPED, Contest
 from qkvlab.training.layout import Layout
 from qkvlab.training.workers import Delivery, Order
 
 SETTING = ("library", "same-word/fixed")
 FLOOR_ERROR = 0.875
+STEPS, POINTS = 200, 10
+"""Steps of a training, and losses that are kept of it."""
 
 
 def spec(**changes: Any) -> Spec:
@@ -70,15 +73,47 @@ class World:
         off = 0.0 if self.ties else 0.2 * abs(math.log10(lr / self.best.get(design, 0.003)))
         return min(1.0, max(0.0, mean + off + rng.gauss(0, self.noise))), False
 
+    def trained(
+        self, design: str, setting: str, runs: Sequence[tuple[int, float]], contest: Contest | None = None
+    ) -> list[Trained]:
+        """Return what trainings give; in a contest, hopeless rates stop by its rule."""
+        ends = {run: self.run(design, setting, *run) for run in runs}
+        curves = {run: _curve(*end) for run, end in ends.items()}
+        metrics = {run: {"error": error, "coverage": error / 2} for run, (error, _) in ends.items()}
+        for point, rung in contest.halving.at(POINTS) if contest else ():
+            live = {run: curve[:point] for run, curve in curves.items() if len(curve) == POINTS}
+            staying = contest.staying(live, point, rung, POINTS)
+            losses = contest.halving.losses(live, point, POINTS)
+            for run in [run for run in live if run[1] not in staying]:
+                curves[run], metrics[run] = live[run], {STOPPED: losses[run]}
+        return [Trained(curves[run], metrics[run], ends[run][1], STEPS * len(curves[run]) // POINTS) for run in runs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """One made-up training."""
+
+    losses: tuple[float, ...]
+    metrics: dict[str, float]
+    diverged: bool
+    steps: int
+
+
+def _curve(error: float, diverged: bool) -> tuple[float, ...]:
+    # what ends well has been ahead all the time
+    return tuple(math.nan if diverged else 3 * (1 - p / POINTS) + 10 * error * p / POINTS for p in range(1, POINTS + 1))
+
 
 def result(cell: Cell, world: World, source: str = "s") -> Result:
-    error, diverged = world.run(cell.design, cell.setting, cell.seed, cell.lr)
+    """Return the record of a training that nothing stops."""
+    (one,) = world.trained(cell.design, cell.setting, [(cell.seed, cell.lr)])
+    return recorded(cell, one, source)
+
+
+def recorded(cell: Cell, one: Trained, source: str = "s") -> Result:
     return Result(
         cell=cell,
-        metrics={"error": error, "coverage": error / 2},
-        diverged=diverged,
-        losses=(1.0, error, error),
-        steps=200,
+        **vars(one),
         seconds=0.125,
         group=1,
         device="cpu",
@@ -119,7 +154,9 @@ def play(
         if not running:
             return
         done = running.pop(pick(running))
-        findings.add(result(cell, world) for cell in done.cells)
+        runs = [(cell.seed, cell.lr) for cell in done.cells]
+        found = world.trained(done.design, done.key[1], runs, findings.contest(done.cells))
+        findings.add(recorded(cell, one) for cell, one in zip(done.cells, found, strict=True))
         yield done
 
 
@@ -148,13 +185,14 @@ class FakeWorkers:
 
 
 def delivery(order: Order, world: World) -> Delivery:
-    found = [world.run(order.design, order.setting, seed, lr) for seed, lr in order.runs]
+    found = world.trained(order.design, order.setting, order.runs, order.contest)
     return Delivery(
-        losses=[(1.0, error) for error, _ in found],
-        metrics=[{"error": error, "coverage": error / 2} for error, _ in found],
-        diverged=[diverged for _, diverged in found],
+        losses=[one.losses for one in found],
+        metrics=[one.metrics for one in found],
+        diverged=[one.diverged for one in found],
+        steps=[one.steps for one in found],
         seconds=0.01,
-        models=len(order.runs),
+        models=min(order.at_once, len(order.runs)),
         weights={i: {"words": np.full((3, 2), order.runs[i][0], np.float32)} for i in order.keep},
         versions={"python": "3", "torch": "0", "numpy": "0"},
     )

@@ -81,17 +81,19 @@ def test_workers_lost_at_random_change_no_verdict(tmp_path, faulty, seed):
 
 @pytest.mark.parametrize("room", [1, 2, 3, 5])
 def test_groups_too_large_for_memory_are_halved(tmp_path, faulty, room):
-    made = faulty(lambda order, nth: OutOfMemory("full") if len(order.runs) > room else None)
+    made = faulty(lambda order, nth: OutOfMemory("full") if order.at_once > room else None)
     findings = run(spec(), tmp_path)
     assert rows(findings) == rows_of(WORLD)
     assert max(result.group for result in findings.results.values()) <= room
-    refused = [order for order in made[0].orders if len(order.runs) > room]
+    refused = [order for order in made[0].orders if order.at_once > room]
     assert len(refused) <= 4 * made[0].processes  # those that were under way at each of at most three sizes
 
 
 def test_one_model_too_large_for_memory_stops_with_what_to_do(tmp_path, faulty):
     made = faulty(lambda order, nth: OutOfMemory("can't allocate memory") if order.design == "XXV" else None)
-    with pytest.raises(WorkerError, match=r"one model of XXV .* \(can't allocate memory\).*--workers.*same command"):
+    with pytest.raises(
+        WorkerError, match=r"XXV on .* trained one at a time \(can't allocate memory\).*--workers.*same command"
+    ):
         run(spec(), tmp_path)
     assert made[0].closed
     held(tmp_path, made[0], lambda order: order.design != "XXV")
@@ -101,7 +103,7 @@ def test_one_model_too_large_for_memory_stops_with_what_to_do(tmp_path, faulty):
 
 def test_a_group_that_always_loses_its_worker_runs_in_halves_and_then_stops(tmp_path, faulty):
     """As under a system that ends processes for want of memory: no error says so, and smaller groups are what helps."""
-    faulty(lambda order, nth: lost(order, nth) if len(order.runs) > 3 else None)
+    faulty(lambda order, nth: lost(order, nth) if order.at_once > 3 else None)
     findings = run(spec(), tmp_path / "a")
     assert rows(findings) == rows_of(WORLD)
     assert max(result.group for result in findings.results.values()) <= 3

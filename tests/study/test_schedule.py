@@ -28,7 +28,12 @@ def finish(world: World, study: Spec | None = None, size: int = 8, seed: int | N
     seen: set = set()
     groups = play(findings, world, size=size, pick=lambda g: 0 if seed is None else rng.randrange(len(g)))
     for group in groups:
-        assert 1 <= len(group.cells) <= size
+        assert 1 <= group.at_once <= min(size, len(group.cells))
+        if group.cells[0].role == "tune":  # rates that are held against each other are one group
+            rates = {c.lr for c in group.cells}
+            assert {(c.lr, c.seed) for c in group.cells} == {(r, s) for r in rates for s in plan["seeds"]["tune"]}
+        else:
+            assert len(group.cells) == group.at_once
         assert not seen & set(group.cells), "asked for twice"
         seen |= set(group.cells)
         assert len({(c.task, c.setting, c.design, c.role) for c in group.cells}) == 1

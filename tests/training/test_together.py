@@ -196,9 +196,11 @@ def test_the_rate_rises_and_falls():
 
 def test_losses_are_means_of_equal_stretches():
     losses = torch.arange(200.0)[:, None] * torch.tensor([1.0, 2.0])
-    first, second = recipe.stretches(losses)
+    first, second = recipe.stretches(losses, recipe.stretch(200))
     assert len(first) == recipe.POINTS and first[:2] == [1.5, 5.5] and second[:2] == [3, 11]
-    assert recipe.stretches(losses[:3]) == [[0, 1, 2], [0, 2, 4]]
+    assert recipe.stretches(losses[:3], recipe.stretch(3)) == [[0, 1, 2], [0, 2, 4]]
+    # what stopped has the points that it would have had
+    assert recipe.stretches(losses[:60], recipe.stretch(200)) == [first[:15], second[:15]]
 
 
 def test_steps_of_a_whole_run():

@@ -81,6 +81,8 @@ def _show(found: dict[str, Any], lang: Lang) -> None:
         console.print()
     total = found["total"]
     say(_cells(total, zh), "bold")
+    if total["share_of_tuning_steps"] < 1:
+        say(_budget(total["share_of_tuning_steps"], zh))
     say(_flops(total, zh))
     console.print()
     for line in (*_times(found, lang), *(_card(card, lang) for card in found["gpus"])):
@@ -150,6 +152,15 @@ def _cells(total: dict[str, Any], zh: bool) -> str:
     return (
         f"Trainings still to run: {cells['expected']:,} expected ({cells['least']:,} at least, {cells['most']:,} at "
         f"most), {tune['expected']:,} of them to tune rates; {cells['done']:,} are done."
+    )
+
+
+def _budget(share: float, zh: bool) -> str:
+    if zh:
+        return f"判定的训练都跑满登记的步数；调学习率时没有希望的会提前停，预计只走 {share:.0%} 的步数，已算在内。"
+    return (
+        "Judged trainings all run to their end. While rates are tuned, hopeless ones stop early, which is expected to "
+        f"leave {share:.0%} of the tuning steps and is counted below."
     )
 
 

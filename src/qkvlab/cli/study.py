@@ -174,6 +174,10 @@ def _print(findings: Findings, result: dict[str, Any], page: Path, folder: Path,
         console.print(f"{head}: {count - len(against)} {'/' if zh else 'of'} {count}", highlight=False)
         for line in against:
             console.print(f"  {line}", highlight=False, markup=False)
+    told = sum(report.budgets(findings.registration, result["origin"]["trained"]).values(), report.Budget())
+    if told.stopped:
+        rest = "；评判的训练都跑满。" if zh else "; none that is judged stops early."
+        console.print(report.brief(told).of(lang) + rest, highlight=False)
     undecided = sum(row["verdict"] == "undecided" for row in result["comparisons"])
     if undecided:
         console.print(f"{undecided} {'个比较未定。' if zh else 'comparisons are undecided.'} {_continue(folder, lang)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qkvlab.report.budget import Budget, brief, budgets
 from qkvlab.report.gather import look
 from qkvlab.report.gist import short_answer
 from qkvlab.report.titles import title
@@ -12,8 +13,11 @@ from qkvlab.report.write import Written, write
 __all__ = [
     "SYMBOLS",
     "VERDICTS",
+    "Budget",
     "Study",
     "Written",
+    "brief",
+    "budgets",
     "explain",
     "label",
     "look",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from qkvlab import claims
 from qkvlab.contracts import Words
-from qkvlab.report import numbers, rulings, wording
+from qkvlab.report import budget, numbers, rulings, wording
 from qkvlab.report.answer import Sentence, sentences
 from qkvlab.report.cite import bibtex, citation
 from qkvlab.report.clauses import missed, where
@@ -136,6 +136,8 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "where": where,
         "by_params": by_params,
         "by_cache": by_cache,
+        "budget_rule": budget.rule,
+        "budgets": budget.of_settings,
     }
     return environment.get_template("report.html.j2")
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from qkvlab.training.halving import STOPPED
+
 Role = Literal["tune", "judge"]
 
 
@@ -30,7 +32,8 @@ class Result:
 
     Attributes:
         cell: what was run.
-        metrics: every number measured on held-out data; the judged one is among them. May hold NaN.
+        metrics: every number measured on held-out data; the judged one is among them. May hold NaN. Of a training
+            that was stopped there is only its loss.
         diverged: the loss or a weight stopped being finite.
         losses: training loss at evenly spaced steps (their count is the task's, not the run's length).
         steps: optimiser steps taken.
@@ -55,3 +58,8 @@ class Result:
     def judged(self, metric: str) -> float:
         """Return the judged metric, NaN when the run diverged before it could be measured."""
         return self.metrics.get(metric, math.nan)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped in tuning, since its rate could not be chosen any more."""
+        return STOPPED in self.metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from qkvlab import claims
 from qkvlab.evidence import Outcome, Verdict, decide, leading, not_counted
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.registration import FLOOR, rule
+from qkvlab.training.halving import Contest, Halving
 
 Key = tuple[str, str]
 """(task, setting)"""
@@ -24,11 +25,13 @@ class Tuning:
         rates: the grid, extensions included.
         missing: tuning cells that have not been run.
         chosen: rate per design, once nothing is missing.
+        contested: whether rates are held against each other while they train, all of a design at once.
     """
 
     rates: tuple[float, ...]
     missing: tuple[Cell, ...]
     chosen: dict[str, float]
+    contested: bool = False
 
 
 class Findings:
@@ -38,6 +41,7 @@ class Findings:
         """Begin with the results of the store."""
         self.registration = registration
         self.settings = {(s["task"], s["setting"]): s for s in registration["tasks"]}
+        self.halving = Halving.of(registration["tuning"].get("halving"))
         self.results: dict[Cell, Result] = {}
         self._tunings: dict[Key, Tuning] = {}
         self._judged: dict[tuple[Key, str], dict[int, Result]] = {}
@@ -78,18 +82,33 @@ class Findings:
         rates = list(self.settings[key]["tuning"]["rates"])
         tie = self.registration["tuning"]["tie"] * self.settings[key]["delta"]
         names = self.designs(key)
+        contested = self.halving is not None and len(rates) > 1
         for round_ in range(self.registration["tuning"]["extensions"] + 1):
             missing = [c for name in names for c in self._tuning_cells(key, name, rates) if c not in self.results]
             if missing:
-                return Tuning(tuple(rates), tuple(missing), {})
+                return Tuning(tuple(rates), tuple(missing), {}, contested)
             chosen = {name: choose(self._tuned(key, name, rates), tie) for name in names}
             wider = extend(rates, chosen.values())
             if wider == rates or round_ == self.registration["tuning"]["extensions"]:
-                return Tuning(tuple(rates), (), chosen)
+                return Tuning(tuple(rates), (), chosen, contested)
             rates = wider
         raise AssertionError("the loop returns in its last round")
 
-    def _tuning_cells(self, key: Key, name: str, rates: list[float]) -> list[Cell]:
+    def contest(self, group: Collection[Cell]) -> Contest | None:
+        """Return what the rates of tuning cells are held against while they train; None where all train to their end.
+
+        Args:
+            group: cells of one design in one setting.
+        """
+        one = next(iter(group))
+        key = one.task, one.setting
+        tuning = self.tuning(key)
+        if one.role != "tune" or self.halving is None or not tuning.contested:
+            return None
+        cells = [c for c in self._tuning_cells(key, one.design, tuning.rates) if c in self.results and c not in group]
+        return Contest(self.halving, tuple((c.seed, c.lr, self.results[c].losses) for c in cells))
+
+    def _tuning_cells(self, key: Key, name: str, rates: Sequence[float]) -> list[Cell]:
         seeds = self.settings[key]["tuning"]["seeds"]
         return [Cell(*key, name, "tune", seed, rate) for rate in rates for seed in seeds]
 
@@ -98,6 +117,8 @@ class Findings:
         means = {}
         for rate in rates:
             runs = [self.results[c] for c in self._tuning_cells(key, name, [rate])]
+            if any(run.stopped for run in runs):
+                continue
             values = [math.inf if r.diverged else r.judged(metric) for r in runs]
             means[rate] = math.inf if any(math.isnan(v) for v in values) else sum(values) / len(values)
         return means

@@ -14,6 +14,8 @@ from qkvlab.study.registration import EXTENSIONS, FLOOR, rule
 
 Known = dict[tuple[str, str, str], dict[str, Any]]
 """What a record says of (task, setting, design): rates tried, seeds judged at which alpha, seconds of a training."""
+TAKEN = 0.85
+"""Share of the tuning steps that are left where hopeless rates stop (`benchmarks/halving.py`)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,21 @@ class Cells:
 NONE = Cells(0, 0, 0, 0)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Share of their steps that the tuning trainings of a design take.
+
+    Attributes:
+        least: if all rates but one, and all that are added, stop at the first rung.
+        expected: as in the record.
+        most: if none stops.
+    """
+
+    least: float = 1.0
+    expected: float = 1.0
+    most: float = 1.0
+
+
 def tuning(findings: Findings, key: Key, known: Known) -> dict[str, Cells]:
     """Return the tuning cells of every design of a setting."""
     state, names, setting = findings.tuning(key), findings.designs(key), findings.settings[key]
@@ -57,6 +74,16 @@ def tuning(findings: Findings, key: Key, known: Known) -> dict[str, Cells]:
         at_most = max(least, most * seeds - done)
         found[name] = Cells(least, min(max(least, usual * seeds - done), at_most), at_most, done)
     return found
+
+
+def staying(findings: Findings, key: Key) -> Share:
+    """Return the share of the steps that tuning still takes in a setting."""
+    state, halving = findings.tuning(key), findings.halving
+    if halving is None or not state.contested:
+        return Share()
+    narrow = list(state.rates) == findings.settings[key]["tuning"]["rates"]
+    least = halving.least(len(state.rates)) if narrow else halving.rungs[0].after
+    return Share(least, max(least, TAKEN), 1.0)
 
 
 def judging(findings: Findings, key: Key, known: Known) -> dict[str, Cells]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from qkvlab import designs
 from qkvlab.designs import Design
 from qkvlab.study.decisions import Findings, Key
-from qkvlab.study.forecast import NONE, Cells, Known, judging, tuning
+from qkvlab.study.forecast import NONE, Cells, Known, Share, judging, staying, tuning
 from qkvlab.study.registration import register
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
@@ -44,6 +44,7 @@ class Arm:
         steps: optimiser steps of a training.
         tune: trainings that choose its rate.
         judge: trainings that are judged.
+        share: of its steps that a training takes which chooses a rate.
         recorded: seconds of a worker for one training in the record; None where there is none.
     """
 
@@ -53,12 +54,17 @@ class Arm:
     steps: int
     tune: Cells
     judge: Cells
+    share: Share
     recorded: float | None
 
     @property
     def cells(self) -> Cells:
         """Both together."""
         return self.tune + self.judge
+
+    def whole(self, bound: str) -> float:
+        """Return how many whole trainings the steps of all are worth: ``least``, ``expected`` or ``most``."""
+        return getattr(self.tune, bound) * getattr(self.share, bound) + getattr(self.judge, bound)
 
     @property
     def flops(self) -> int:
@@ -120,10 +126,10 @@ class Plan:
 
     def worker(self, arm: Arm, network: Network | None = None) -> Memory:
         """Predict the peak memory of a worker that trains a full group of an arm, at other sizes if given."""
-        found = self.measured[arm.key[0]]
-        return memory.of_worker(
-            network or arm.network, arm.design, steps=arm.steps, group=found.layout.group, base=found.trial.base
-        )
+        found, tuning = self.measured[arm.key[0]], self.findings.tuning(arm.key)
+        held = sum(cell.design == arm.design.name for cell in tuning.missing) if tuning.contested else 0
+        sizes = {"group": found.layout.group, "base": found.trial.base, "held": held}
+        return memory.of_worker(network or arm.network, arm.design, steps=arm.steps, **sizes)
 
     def largest(self, sizes: Callable[[Network], Network] = lambda network: network) -> Arm:
         """Return the arm that takes most memory."""
@@ -180,12 +186,13 @@ def foresee(
 
 def _arms(spec: Spec, findings: Findings, key: Key, known: Known) -> list[Arm]:
     task, tune, judge = spec.task(key[0]), tuning(findings, key, known), judging(findings, key, known)
+    steps, share = task.steps(key[1]), staying(findings, key)
     found = []
     for name in findings.designs(key):
         design = designs.parse(name)
         row = known.get((*key, name), {})
         network = task.network(key[1], design)
-        found.append(Arm(key, design, network, task.steps(key[1]), tune[name], judge[name], row.get("seconds")))
+        found.append(Arm(key, design, network, steps, tune[name], judge[name], share, row.get("seconds")))
     return found
 
 

@@ -38,6 +38,7 @@ def document(plan: Plan, cards: Sequence[Gpu] = (), minutes: float | None = None
             "tune": _sum(arm.tune for arm in plan.arms),
             "judge": _sum(arm.judge for arm in plan.arms),
             "cells": _sum(arm.cells for arm in plan.arms),
+            "share_of_tuning_steps": _share_of_tuning(plan.arms),
             "flops": _bounds(plan.arms, lambda arm: arm.flops),
             "seconds": seconds,
             "recorded": _recorded(plan, plan.arms),
@@ -73,6 +74,7 @@ def _setting(plan: Plan, key: tuple[str, str]) -> dict[str, Any]:
         "steps": arms[0].steps,
         "tune": _sum(arm.tune for arm in arms),
         "judge": _sum(arm.judge for arm in arms),
+        "share_of_tuning_steps": asdict(arms[0].share),
         "flops_per_step": {
             arm.design.name: vars(arm.network.step(arm.design)) | {"both": arm.network.step(arm.design).both}
             for arm in arms
@@ -88,8 +90,14 @@ def _sum(cells: Any) -> dict[str, int]:
 
 
 def _bounds(arms: Sequence[Arm], price: Callable[[Arm], float]) -> dict[str, float]:
-    each = [(arm.cells, price(arm)) for arm in arms]
-    return {bound: sum(getattr(cells, bound) * one for cells, one in each) for bound in BOUNDS}
+    each = [(arm, price(arm)) for arm in arms]
+    return {bound: sum(arm.whole(bound) * one for arm, one in each) for bound in BOUNDS}
+
+
+def _share_of_tuning(arms: Sequence[Arm]) -> float:
+    """Return the share of the steps of expected tuning trainings that is expected to be taken."""
+    steps = [(arm.tune.expected * arm.steps, arm.share.expected) for arm in arms]
+    return _share(math.fsum(count * share for count, share in steps), math.fsum(count for count, _ in steps))
 
 
 def _share(part: float, whole: float) -> float:
@@ -102,7 +110,7 @@ def _recorded(plan: Plan, arms: Sequence[Arm]) -> dict[str, Any] | None:
     cells, every = (sum(arm.cells.expected for arm in some) for some in ([arm for arm, _ in spoken], arms))
     if not spoken or (every and not cells):
         return None
-    seconds = math.fsum(arm.cells.expected * pace for arm, pace in spoken)
+    seconds = math.fsum(arm.whole("expected") * pace for arm, pace in spoken)
     return {
         "seconds": seconds,
         "share_of_cells": _share(cells, every),
@@ -151,7 +159,7 @@ def _gpu(plan: Plan, card: Gpu) -> dict[str, Any]:
 
 def _larger(plan: Plan, what: str, times: int, sizes: Callable[[Network], Network]) -> dict[str, Any]:
     """Return the price of the whole study, what is done included, with every model at other sizes."""
-    counts = [(arm, sizes(arm.network), arm.cells.expected + arm.cells.done) for arm in plan.arms]
+    counts = [(arm, sizes(arm.network), arm.whole("expected") + arm.cells.done) for arm in plan.arms]
     flops = [
         math.fsum(n * arm.steps * network.step(arm.design).both for arm, network, n in some)
         for some in ([(arm, arm.network, n) for arm, _, n in counts], counts)

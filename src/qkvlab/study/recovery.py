@@ -48,15 +48,15 @@ class Recovery:
     def after(self, group: Group, error: BaseException, layout: Layout) -> Layout:
         """Return the layout with which the cells of a failed group run again.
 
-        They run in halves when memory was not enough, and when they lost their worker twice: the system ends processes
+        Programs are halved when memory was not enough, and when they lost their worker twice: the system ends processes
         that want too much memory without a word, and halves take less time too. So no cell runs more than a few times.
 
         Raises:
-            WorkerError: one model alone is too large, or has lost its worker too often.
+            WorkerError: one model at a time is too much, or has lost its worker too often.
             BaseException: ``error`` itself, where it is a fault of neither worker nor memory.
         """
         name, setting = group.design, group.key[1]
-        alone = len(group.cells) == 1
+        alone = group.at_once == 1
         if isinstance(error, Lost):
             self.workers += 1
             self._lost.update(group.cells)
@@ -72,7 +72,7 @@ class Recovery:
             raise error
         elif alone:
             raise WorkerError(
-                f"one model of {name} on {setting} does not fit into memory ({error}); what was finished is stored. "
-                "Free some memory or take fewer --workers, and run the same command again."
+                f"{name} on {setting} does not fit into memory with models trained one at a time ({error}); what was "
+                "finished is stored. Free some memory or take fewer --workers, and run the same command again."
             ) from error
-        return replace(layout, group=min(layout.group, len(group.cells) // 2))
+        return replace(layout, group=min(layout.group, group.at_once // 2))

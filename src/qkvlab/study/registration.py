@@ -10,6 +10,7 @@ from typing import Any
 from qkvlab import claims, designs, tasks
 from qkvlab.evidence import DEFAULT_BETS, Rule
 from qkvlab.study.spec import Spec
+from qkvlab.training.halving import Halving, Rung
 
 FIRST_JUDGE_SEED = 1000
 FLOOR = "uniform"
@@ -18,8 +19,11 @@ TIE = 0.1
 EXTENSIONS = 2
 """How often the grid of rates may grow because some design's best rate stands at its edge."""
 
+HALVING = Halving((Rung(0.3, lower=0.8, higher=1.2), Rung(0.6, lower=0.05, higher=0.8)), window=0.1, enough=0.2)
+"""When hopeless rates stop; `benchmarks/halving.py` holds it against rates that were trained to their end."""
+
 _SHARED_FOLDERS = ("designs", "attention")
-_SHARED_FILES = ("training/recipe.py", "training/together.py", "training/steps.py")
+_SHARED_FILES = tuple(f"training/{name}.py" for name in ("recipe", "together", "steps", "tuning", "halving"))
 """Code that every run passes through and that defines its numbers; tasks name their own files besides."""
 
 
@@ -56,6 +60,7 @@ def register(spec: Spec) -> dict[str, Any]:
             "tie": TIE,
             "rule": "least mean of the judged metric over the tuning seeds; ties take the middle rate; "
             "a best rate at the edge extends the grid for all designs",
+            **({"halving": HALVING.told()} if spec.halving else {}),
         },
         "source": source_hash(spec.tasks),
     }
@@ -100,6 +105,7 @@ def _setting(spec: Spec, task_name: str, setting: str) -> dict[str, Any]:
         "clip": 4 * delta,
         "chance": task.chance(setting),
         "bar": task.bar(setting),
+        "steps": task.steps(setting),
         "tuning": {"rates": list(rates), "seeds": list(seeds)},
         "facts": {**task.facts(setting), **({"products": "bf16"} if spec.halves(task_name) else {})},
         "arms": arms,

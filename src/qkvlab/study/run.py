@@ -229,8 +229,8 @@ class _Runner:
             metrics=delivery.metrics[i],
             diverged=delivery.diverged[i],
             losses=delivery.losses[i],
-            steps=tasks.find(cell.task).steps(cell.setting),
-            seconds=delivery.seconds / len(group.cells),
+            steps=delivery.steps[i],
+            seconds=delivery.seconds * delivery.steps[i] / sum(delivery.steps),
             group=delivery.models,
             device=self.place.kind,
             versions={"qkvlab": __version__, **delivery.versions},
@@ -246,6 +246,8 @@ class _Runner:
             device=self.place.kind,
             text=self.spec.text and self.spec.text.absolute(),
             products="bf16" if self.spec.halves(group.key[0]) else "fp32",
+            contest=self.findings.contest(group.cells),
+            at_once=group.at_once,
             **self._compiled(group),
         )
 

@@ -21,9 +21,15 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are trained as one program: same task, setting and design."""
+    """Cells that are trained in one order: same task, setting and design.
+
+    Attributes:
+        cells: what is trained.
+        at_once: how many of them make a program. Rates that are held against each other are one group, however many.
+    """
 
     cells: tuple[Cell, ...]
+    at_once: int
 
     @property
     def key(self) -> Key:
@@ -55,7 +61,7 @@ def due(
         for key in keys:
             tuning = findings.tuning(key)
             wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
-            yield from _fresh(wanted, begun, size(key[0]))
+            yield from _fresh(wanted, begun, size(key[0]), whole=bool(tuning.missing) and tuning.contested)
         goals = _checking(findings, LOOK) if keys else {}
         for key in keys:
             yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
@@ -139,16 +145,25 @@ def _until(findings: Findings, key: Key, goals: Mapping[Arm, int]) -> list[Cell]
     return cells
 
 
-def _fresh(wanted: Sequence[Cell], begun: set[Cell], size: int) -> Iterator[Group]:
-    """Group the cells that nobody has asked for yet, and take note of them: no cell is asked for twice."""
+def _fresh(wanted: Sequence[Cell], begun: set[Cell], size: int, *, whole: bool = False) -> Iterator[Group]:
+    """Group the cells that nobody has asked for yet, and take note of them: no cell is asked for twice.
+
+    Args:
+        wanted: cells in order.
+        begun: those that were asked for.
+        size: how many models are trained together at most.
+        whole: whether all cells of a design are one group.
+    """
     cells = [cell for cell in wanted if cell not in begun]
     begun.update(cells)
     for name in dict.fromkeys(cell.design for cell in cells):
-        yield from _groups([cell for cell in cells if cell.design == name], size)
+        own = tuple(cell for cell in cells if cell.design == name)
+        yield from [Group(own, min(size, len(own)))] if whole else _groups(own, size)
 
 
 def _groups(cells: Sequence[Cell], size: int) -> Iterator[Group]:
     # equal parts: 13 cells at size 12 are better trained as 7 and 6
     parts = -(-len(cells) // size)
     for i in range(parts):
-        yield Group(tuple(cells[i * len(cells) // parts : (i + 1) * len(cells) // parts]))
+        part = tuple(cells[i * len(cells) // parts : (i + 1) * len(cells) // parts])
+        yield Group(part, len(part))

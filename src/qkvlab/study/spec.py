@@ -38,6 +38,7 @@ class Spec(BaseModel):
             by them (`Task.halves`), the others stay with fp32.
         rates: learning rates to tune over, before any extension of the grid; None for each task's own.
         tune_seeds: seeds that choose rates and are never judged; None for each task's own.
+        halving: whether rates that cannot win any more stop early in tuning.
         judge_seeds: how many seeds may be judged, in order.
         delta: smallest difference that matters; None for each task's own.
         alpha: chance of any wrong verdict in the whole study.
@@ -56,6 +57,7 @@ class Spec(BaseModel):
     products: Literal["fp32", "bf16"] = "fp32"
     rates: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = Field(default=None, min_length=1)
+    halving: Annotated[bool, Field(strict=True)] = True
     judge_seeds: int = Field(default=256, ge=1, le=10**9)
     delta: Positive | None = None
     alpha: float = Field(default=0.05, ge=1e-9, lt=1, allow_inf_nan=False)

@@ -8,7 +8,6 @@ in.
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 from qkvlab import __version__
 from qkvlab.errors import BadInput, StoreError
+from qkvlab.study.belonging import objection
 from qkvlab.study.cells import Result
 from qkvlab.study.lock import WriterLock
 from qkvlab.study.records import COLUMNS, Metric, Record, alike, checksum, decode, encode
@@ -25,8 +25,6 @@ from qkvlab.study.sqlite_file import create, damaged, explained, one_at_a_time, 
 
 STORE_NAME = "study.db"
 
-UNKNOWN_CELL = "unknown cell"
-OLDER_CODE = "older code"
 DIFFERENT_BITS = "different bits"
 
 _ALL = f"SELECT id, {COLUMNS}, reason, checksum FROM result ORDER BY id"
@@ -185,26 +183,11 @@ class Store:
             f"another study is registered in {where} ({'; '.join(told)}); use another --out or the same settings."
         )
 
-    def _objection(self, result: Result) -> str | None:
-        """Say why a result cannot belong to this study, whatever else is stored."""
-        cell, plan = result.cell, self.registration
-        planned = (
-            any(
-                (cell.task, cell.setting) == (task["task"], task["setting"]) and cell.design in task["arms"]
-                for task in plan["tasks"]
-            )
-            and cell.seed in plan["seeds"].get(cell.role, ())
-            and math.isfinite(cell.lr)
-        )
-        if not planned:
-            return UNKNOWN_CELL
-        return None if result.source == plan["source"] else OLDER_CODE
-
     def _place(self, record: Record) -> None:
         """Put one record where it belongs; runs inside the transaction of `add`."""
         found = self._db.execute(_TWINS, (record.cell,)).fetchall()
         twins = [(*row[1:4], self._db.execute(_METRICS_OF, (row[0],)).fetchall()) for row in found]
-        reason = self._objection(record.result)
+        reason = objection(record.result, self.registration)
         numbers = (record.losses, record.metrics)
         for (_, why, _, losses, *trained), twin in zip(found, twins, strict=True):
             if reason is None and why is None and twin[2:] != numbers:

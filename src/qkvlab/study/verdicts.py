@@ -9,6 +9,7 @@ import platform
 from typing import Any
 
 from qkvlab import __version__, claims
+from qkvlab.study.cells import Result
 from qkvlab.study.decisions import Findings
 
 
@@ -44,10 +45,11 @@ def origin(findings: Findings) -> dict[str, Any]:
 
 
 def _trained(findings: Findings) -> list[dict[str, Any]]:
-    """Say how often each design was trained in a setting and how long one took, for plans of other studies."""
-    seconds: dict[tuple[str, str, str], list[float]] = {}
+    """Say how often each design was trained in a setting, how long a whole one took, and what steps all took."""
+    runs_of: dict[tuple[str, str, str], list[Result]] = {}
     for cell, result in findings.results.items():
-        seconds.setdefault((cell.task, cell.setting, cell.design), []).append(result.seconds)
+        runs_of.setdefault((cell.task, cell.setting, cell.design), []).append(result)
+    seconds = {arm: [run.seconds for run in runs if not run.stopped] for arm, runs in runs_of.items()}
     return [
         {
             "task": key[0],
@@ -56,10 +58,22 @@ def _trained(findings: Findings) -> list[dict[str, Any]]:
             "rates": len(findings.tuning(key).rates),
             "judged": len(findings.judged(key, name)),
             "seconds": round(math.fsum(runs) / len(runs), 4) if (runs := seconds.get((*key, name))) else None,
+            **(_budget(runs_of.get((*key, name), [])) if findings.halving is not None else {}),
         }
         for key in findings.settings
         for name in findings.designs(key)
     ]
+
+
+def _budget(runs: list[Result]) -> dict[str, Any]:
+    """Say what steps the trainings of a design took: all judged ones the same, those that tune until they stopped."""
+    tuned = [run for run in runs if run.cell.role == "tune"]
+    return {
+        "steps_of_judged": sorted({run.steps for run in runs if run.cell.role == "judge"}),
+        "tuned": len(tuned),
+        "stopped": sum(run.stopped for run in tuned),
+        "steps_of_tuning": sum(run.steps for run in tuned),
+    }
 
 
 def _digest(registered: dict[str, Any]) -> str:

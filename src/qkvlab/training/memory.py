@@ -116,7 +116,9 @@ def exam_numbers(network: Network, design: Design) -> Kinds:
     )
 
 
-def of_worker(network: Network, design: Design, *, steps: int, group: int, base: int) -> Memory:
+def of_worker(
+    network: Network, design: Design, *, steps: int, group: int, base: int, held: int | None = None
+) -> Memory:
     """Predict the peak memory of a worker that trains a group of models with different seeds.
 
     Args:
@@ -125,8 +127,9 @@ def of_worker(network: Network, design: Design, *, steps: int, group: int, base:
         steps: optimiser steps of a run.
         group: models that are trained at once.
         base: what a worker takes before its first model.
+        held: models whose state it holds, where those are more: rates that are held against each other.
     """
-    trained, every = network.trained(design), network.parameters(design)
+    trained, every, held = network.trained(design), network.parameters(design), max(group, held or 0)
     data = steps * network.batch * network.numbers * WHOLE
     step, exam = step_numbers(network, design), exam_numbers(network, design)
     stays = [largest * group * SINGLE <= KEPT_BY_MALLOC for largest in step.largest]
@@ -135,10 +138,10 @@ def of_worker(network: Network, design: Design, *, steps: int, group: int, base:
     logits = exam.logits if stays[1] else max(0.0, exam.logits - step.logits)
     return Memory(
         base=base,
-        weights=group * every * SINGLE,
-        gradients=group * trained * SINGLE,
-        moments=2 * group * trained * SINGLE,
-        data=group * (1 + DRAWN) * data,
+        weights=held * every * SINGLE,
+        gradients=held * trained * SINGLE,
+        moments=2 * held * trained * SINGLE,
+        data=(held + DRAWN * group) * data,
         activations=round(group * (step.width + step.scores + step.logits) * SINGLE),
         exam=round(group * max(width + scores, logits) * SINGLE),  # layers first, then answers
     )

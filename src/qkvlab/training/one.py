@@ -50,7 +50,8 @@ def train_one(
     curve = torch.stack(losses)[:, None].cpu() if losses else torch.zeros(0, 1)
     finite = bool(torch.isfinite(curve).all()) and all(bool(torch.isfinite(w).all()) for w in weights)
     state = {name: p.detach().cpu().clone() for name, p in model.named_parameters()}
-    return Trained(tuple(recipe.stretches(curve)[0]), {**before, **after}, not finite, state)
+    kept = recipe.stretches(curve, recipe.stretch(len(losses)))[0]
+    return Trained(tuple(kept), {**before, **after}, not finite, state, len(losses))
 
 
 def train_one_by_one(

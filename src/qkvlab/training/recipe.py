@@ -40,12 +40,14 @@ class Trained:
         metrics: numbers of `Task.measure`.
         diverged: the loss or a weight stopped being finite.
         state: all parameters by name, on the CPU.
+        steps: optimiser steps that were taken.
     """
 
     losses: tuple[float, ...]
     metrics: dict[str, float]
     diverged: bool
     state: dict[str, Tensor]
+    steps: int
 
 
 def schedule(step: int, steps: int) -> float:
@@ -94,9 +96,18 @@ def _fan_in(name: str, parameter: Tensor) -> int:
     return parameter.shape[0] if ".projections." in f".{name}" else parameter.shape[-1]
 
 
-def stretches(losses: Tensor) -> list[list[float]]:
-    """(steps, models) -> for each model the mean loss of at most `POINTS` equal stretches."""
+def stretch(steps: int) -> int:
+    """Return the steps of one of the equal stretches by whose mean losses a run of so many steps is kept.
+
+    >>> [stretch(steps) for steps in (3, 50, 200, 230)]
+    [1, 1, 4, 5]
+    """
+    return max(1, math.ceil(steps / POINTS))
+
+
+def stretches(losses: Tensor, length: int) -> list[list[float]]:
+    """(steps, models) -> for each model the mean losses of stretches of so many steps."""
     if not len(losses):
         return [[] for _ in range(losses.shape[1])]
-    parts = torch.chunk(losses.double(), min(POINTS, len(losses)))
+    parts = torch.split(losses.double(), length)
     return torch.stack([part.mean(0) for part in parts], dim=1).tolist()

@@ -26,6 +26,8 @@ from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
 from qkvlab.training.steps import CannotCompile, Products, Stack, Step, compiled, plain, short
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Of AdamW, as torch names them."""
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
 """What this process has compiled or laid into what it has compiled, or could not."""
 
@@ -91,15 +93,22 @@ class Together:
         """Examine the models on held-out data: one `Trained` per run, in order."""
         after = self.task.measure(self.setting, [run.seed for run in self.runs], self._call)
         metrics = [{**old, **new} for old, new in zip(self.before, after, strict=True)]
-        curves = torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
-        finite = torch.isfinite(curves).all(0)
-        for w in self.weights.values():
-            finite &= torch.isfinite(w.flatten(1)).all(1)
-        states = {name: w.cpu() for name, w in {**self.weights, **self.fixed}.items()}
-        return [
-            Trained(tuple(curve), metrics[i], not bool(finite[i]), {n: w[i].clone() for n, w in states.items()})
-            for i, curve in enumerate(recipe.stretches(curves))
-        ]
+        curves = self.curves(recipe.stretch(len(self.losses)))
+        return [self.as_trained(i, curves[i], metrics[i]) for i in range(len(self.runs))]
+
+    def curves(self, stretch: int) -> list[list[float]]:
+        """Return the losses so far of every model, means over stretches of so many steps."""
+        return recipe.stretches(self._losses(), stretch)
+
+    def as_trained(self, i: int, curve: Sequence[float], metrics: dict[str, float]) -> Trained:
+        """Return a model as it is now, with the numbers that are said of it."""
+        every = {**self.weights, **self.fixed}
+        finite = torch.isfinite(self._losses()[:, i]).all() and all(torch.isfinite(w[i]).all() for w in every.values())
+        state = {name: w[i].cpu().clone() for name, w in every.items()}
+        return Trained(tuple(curve), metrics, not bool(finite), state, len(self.losses))
+
+    def _losses(self) -> Tensor:
+        return torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
 
     def _given(self, i: int) -> Given:
         return self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)
@@ -238,6 +247,21 @@ class StackedAdamW:
             for parameter, g in zip(group["params"], grads, strict=True):
                 parameter.grad = g[stretch]
         self.optimiser.step()
+
+    def moments(self) -> dict[str, Stack]:
+        """Return what is remembered of past gradients, stacked like the weights."""
+        kept = [[self.optimiser.state[p] for p in group["params"]] for group in self.optimiser.param_groups]
+        return {
+            kind: {name: torch.cat([each[i][kind] for each in kept]) for i, name in enumerate(self.names)}
+            for kind in MOMENTS
+        }
+
+    def resume(self, moments: dict[str, Stack], steps: int) -> None:
+        """Go on after so many steps, with what was remembered of models that are these."""
+        for stretch, group in zip(self.stretches, self.optimiser.param_groups, strict=True):
+            for name, p in zip(self.names, group["params"], strict=True):
+                count = torch.tensor(float(steps), device=p.device)
+                self.optimiser.state[p] = {"step": count, **{kind: moments[kind][name][stretch] for kind in MOMENTS}}
 
 
 def _once(key: tuple[Any, ...], make: Callable[[], Step]) -> Step:

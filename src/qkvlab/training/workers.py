@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkvlab.training.faults import OutOfMemory, is_of_memory
+from qkvlab.training.halving import Contest
 
 if TYPE_CHECKING:
     from qkvlab.training.steps import Products
@@ -37,6 +38,8 @@ class Order:
         unit: models of one compiled program; 0 for steps that are not compiled, of all models at once.
         program: the design whose program it is, one that can hold the weights of these models; empty for their own.
         products: precision of matrix products in training, see `steps`.
+        contest: how hopeless rates stop, where rates are tuned; None where all train to their end.
+        at_once: of a contest, the models of one program that is not compiled.
     """
 
     task: str
@@ -49,6 +52,8 @@ class Order:
     unit: int = 0
     program: str = ""
     products: Products = "fp32"
+    contest: Contest | None = None
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Delivery:
         losses: training losses.
         metrics: as `Task.measure` names them.
         diverged: whether a loss or weight stopped being finite.
+        steps: that were taken.
         weights: for every place that was to be kept, its parameters by name.
         seconds: wall time of the group, without compiling.
         models: in one program.
@@ -86,6 +92,7 @@ class Delivery:
     losses: list[tuple[float, ...]]
     metrics: list[dict[str, float]]
     diverged: list[bool]
+    steps: list[int]
     seconds: float
     models: int
     weights: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -100,21 +107,29 @@ def train(order: Order) -> Delivery:
     from qkvlab import designs, tasks
     from qkvlab.training.recipe import Run
     from qkvlab.training.together import Compiled, train_compiled, train_together
+    from qkvlab.training.tuning import train_rates
 
     begun = time.perf_counter()
     what = tasks.find(order.task, order.text), order.setting, designs.parse(order.design), [Run(*r) for r in order.runs]
-    if order.unit:
-        program = designs.parse(order.program or order.design)
-        made = train_compiled(*what, unit=order.unit, host=program, device=order.device, products=order.products)
+    device, products, unit = order.device, order.products, order.unit
+    host = designs.parse(order.program or order.design) if unit else None
+    if order.contest is not None:
+        made = train_rates(
+            *what, contest=order.contest, size=unit or order.at_once, compile=bool(unit), host=host,
+            device=device, products=products,
+        )  # fmt: skip
+    elif unit:
+        made = train_compiled(*what, unit=unit, host=host, device=device, products=products)
     else:
-        made = Compiled(train_together(*what, device=order.device, products=order.products), 0.0, "")
+        made = Compiled(train_together(*what, device=device, products=products), 0.0, "")
     trained = made.trained
     return Delivery(
         losses=[t.losses for t in trained],
         metrics=[t.metrics for t in trained],
         diverged=[t.diverged for t in trained],
+        steps=[t.steps for t in trained],
         seconds=time.perf_counter() - begun - made.compiling,
-        models=order.unit or len(trained),
+        models=order.unit or (len(trained) if order.contest is None else min(order.at_once, len(trained))),
         weights={i: {n: w.numpy() for n, w in trained[i].state.items()} for i in order.keep},
         versions={
             "python": sys.version.split()[0],
