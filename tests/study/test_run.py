@@ -9,14 +9,18 @@ import time
 from dataclasses import replace
 
 import pytest
-from made_up import POINTS, FakeWorkers, World, delivery, layout, rows, rows_of, spec
+from made_up import POINTS, SETTING, FakeWorkers, World, delivery, layout, rows, rows_of, spec
+from rich.console import Console
 
+from qkvlab.cli.live import Live
 from qkvlab.errors import BadInput, StoreError
 from qkvlab.study import run as runs
 from qkvlab.study import weights
+from qkvlab.study.cells import Cell
 from qkvlab.study.decisions import Findings
 from qkvlab.study.registration import register
 from qkvlab.study.run import Progress, run
+from qkvlab.study.schedule import Group
 from qkvlab.study.store import Store
 from qkvlab.study.verdicts import document
 from qkvlab.training.halving import STOPPED
@@ -167,7 +171,12 @@ def test_one_program_trains_all_designs_that_it_can_hold(tmp_path, monkeypatch):
         name: {"QKV"} for name in ("QKV", "QQV", "XXV", "uniform")
     }
     assert named["QKV/h16"] <= {"QKV/h16", ""}
-    assert {told[-1].programs[("library", "same-word/fixed"), name] for name in ("QQV", "uniform")} == {"QKV"}
+    assert {told[-1].programs[SETTING, name] for name in ("QQV", "uniform")} == {"QKV"}
+    for lang, said in (("en", "x1 (by the program of QKV)"), ("zh", "x1（用 QKV 的程序）")):
+        for name, shown in (("QQV", True), ("QKV", False)):
+            group = Group((Cell(*SETTING, name, "judge", 1000, 0.01),))
+            now = replace(told[-1], running=(group,), note="", layout=layout())
+            assert (said in Live(Console(), lang)._line(now)) is shown
 
 
 def test_why_steps_are_not_compiled_is_said(tmp_path, monkeypatch):
