@@ -3,8 +3,8 @@
     python benchmarks/cluster.py --designs 1000 --seeds 64 --workers 2,64,512 --json FILE
 
 recorded      seconds of a training, mean over the designs of the shipped record, for each of its settings
-measured here what the leading process does for each group: plan, store, take in, with so many designs registered, in a
-              study whose results are made up; bytes of a stored training
+measured here what the leading process does for each group: plan, store, take in, estimate what is left, with so many
+              designs registered, in a study whose results are made up; bytes of a stored training
 extrapolated  everything else: trainings x seconds / workers, as if all workers were as fast as the record's and never
               waited; nobody has run it
 
@@ -29,7 +29,7 @@ from qkvlab.evidence import seeds_needed
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.decisions import Findings
 from qkvlab.study.registration import register
-from qkvlab.study.schedule import LOOK, due
+from qkvlab.study.schedule import LOOK, due, open_cells
 from qkvlab.study.spec import Spec, make
 from qkvlab.study.store import STORE_NAME, Store
 
@@ -69,6 +69,7 @@ def head(spec: Spec, groups: int, folder: Path) -> dict[str, Any]:
             results = [_made_up(cell, metric, registration["source"]) for cell in group.cells]
             store.add(results)
             findings.add(results)
+            open_cells(findings)
             seconds[group.cells[0].role].append(time.process_time() - begun)
     return {
         "seconds_per_group": {role: sum(each) / len(each) for role, each in seconds.items()},
@@ -133,7 +134,8 @@ def markdown(document: dict[str, Any], lang: str) -> str:
         leading = sum(row["head_seconds"] for row in own) / 3600
         cells = [task, len(own), f"{sum(row['trainings'] for row in own):,}"]
         cells += [f"{sum(row['worker_seconds'] for row in own) / 3600:.0f}"]
-        cells += [f"{each:.0f} {hour}" if each >= 10 else f"{each:.1f} {hour}" for each in (leading, *hours)]
+        digits = [0 if each >= 10 else 1 if each >= 0.1 else 2 for each in (leading, *hours)]
+        cells += [f"{each:.{n}f} {hour}" for each, n in zip((leading, *hours), digits, strict=True)]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 

@@ -21,7 +21,6 @@ import json
 import multiprocessing
 import platform
 import statistics
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import loop
 from qkvlab import designs, tasks
 from qkvlab.tasks.task import Task
 from qkvlab.training import recipe
@@ -88,7 +88,7 @@ def measured(
     batched: dict[tuple[str, int], list[float]] = {}
     ready = {"compiled": 0.0, "bf16": 0.0}
     for _ in range(repeats):
-        loops.append(loop_rate(point, design, seconds))
+        loops.append(loop.loop_rate(sized(point), SETTING, design, seconds))
         peaks.append(matmul_rate(seconds / 4))
         for way, size in WAYS:
             futures = [pool.submit(batched_rate, point, design, size, way, seconds) for _ in range(cores())]
@@ -96,11 +96,11 @@ def measured(
             batched.setdefault((way, size), []).append(sum(rate for rate, _ in found))
             if way in ready:
                 ready[way] = max(ready[way], *(spent for _, spent in found))
-    loop, peak, operations = statistics.median(loops), statistics.median(peaks), flops(point, design)
+    alone, peak, operations = statistics.median(loops), statistics.median(peaks), flops(point, design)
     row: dict[str, Any] = {
         "point": "x".join(map(str, point)),
-        "loop": round(loop, 1),
-        "loop_of_matmul": round(loop * operations / peak, 3),
+        "loop": round(alone, 1),
+        "loop_of_matmul": round(alone * operations / peak, 3),
         "mflops_per_step": round(operations / 1e6, 1),
     }
     for way in dict.fromkeys(way for way, _ in WAYS):
@@ -110,31 +110,11 @@ def measured(
             "rate": round(rate, 1),
             "group": size,
             "compiling_seconds": round(spent, 1),
-            "by_loop": round(rate / loop, 2),
-            "studies": round(work / loop / (work / rate + spent), 2),
+            "by_loop": round(rate / alone, 2),
+            "studies": round(work / alone / (work / rate + spent), 2),
             "of_matmul": round(rate * operations / peak, 3),
         }
     return row
-
-
-def loop_rate(point: tuple[int, ...], design: str, seconds: float) -> float:
-    """Steps per second of one model as anybody would train it."""
-    task = sized(point)
-    model = recipe.start(task, SETTING, designs.parse(design), 0)
-    for block in model.blocks:
-        block.attention.route = "fused"
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
-    data = task.batches(SETTING, 0)
-    inputs, targets = torch.from_numpy(data.inputs[0]), torch.from_numpy(data.targets)
-
-    def step(i: int) -> None:
-        loss = F.cross_entropy(model(inputs[i]).flatten(0, -2), targets[i].flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.CLIP)
-        optimiser.step()
-
-    return _rate(step, len(targets), seconds)
 
 
 def batched_rate(point: tuple[int, ...], design: str, size: int, way: str, seconds: float) -> tuple[float, float]:
@@ -147,14 +127,14 @@ def batched_rate(point: tuple[int, ...], design: str, size: int, way: str, secon
     if group.remark:
         raise SystemExit(group.remark)
     _together.wait(timeout=300)
-    return size * _rate(lambda i: group.step(), group.total, seconds), group.compiling
+    return size * loop.rate(lambda i: group.step(), group.total, seconds), group.compiling
 
 
 def matmul_rate(seconds: float) -> float:
     """Floating-point operations per second of one large fp32 product on all cores."""
     n = 1024
     a, b = torch.randn(n, n), torch.randn(n, n)
-    return 2 * n**3 * _rate(lambda i: torch.mm(a, b), 10**9, seconds)
+    return 2 * n**3 * loop.rate(lambda i: torch.mm(a, b), 10**9, seconds)
 
 
 def flops(point: tuple[int, ...], design: str) -> int:
@@ -166,16 +146,6 @@ def flops(point: tuple[int, ...], design: str) -> int:
         logits = model(torch.from_numpy(data.inputs[0][0]))
         F.cross_entropy(logits.flatten(0, -2), torch.from_numpy(data.targets[0]).flatten()).backward()
     return counter.get_total_flops()
-
-
-def _rate(step: Any, most: int, seconds: float) -> float:
-    for i in range(3):
-        step(i)
-    begun, done = time.perf_counter(), 0
-    while done + 3 < most and time.perf_counter() - begun < seconds:
-        step(done + 3)
-        done += 1
-    return done / (time.perf_counter() - begun)
 
 
 _together: Any = None  # a barrier of all processes, set in each

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from qkvlab import record, report, tasks
 from qkvlab.report import markdown
+from qkvlab.report.numbers import NOTHING
 from qkvlab.report.obstacles import Obstacle, obstacles
+from qkvlab.report.took import took
 from qkvlab.study.decisions import Findings
 from qkvlab.study.store import Store
 from qkvlab.study.weights import path_of, ship_model
@@ -28,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--wall", required=True, help="how long it took and on what, such as '11 min on 2 cores'")
+    parser.add_argument("--wall", help="how long it took and on what, where its store does not say so")
     parser.add_argument("--minutes", default=60, type=int, help="what to give --minutes when it is repeated")
     parser.add_argument("--note", help="what else the reader of the results must know, a paragraph")
     parser.add_argument("--allow-undecided", action="store_true", help="list what is open, with its obstacle")
@@ -37,13 +39,16 @@ def main() -> None:
     with Store.read(args.study) as store:
         findings = Findings(store.registration, store.results())
     document = json.loads(written.verdicts.read_text("utf-8"))
+    wall = args.wall or took(document["origin"]).en
+    if wall == NOTHING:
+        raise SystemExit("the store does not say how long the study took; give --wall, such as '11 min on 2 cores'.")
     waiting = obstacles(findings)
     if waiting and not args.allow_undecided:
         raise SystemExit(f"{len(waiting)} comparisons are undecided; run the study on first, or --allow-undecided.")
     answer = {lang: report.short_answer(findings, lang) for lang in READMES}
     _ship(args.study, findings, {**document, "answer": answer})
     _results(args.results, written, findings)
-    text = origin(args.results.name, document, answer["en"], args.wall, args.minutes, waiting)
+    text = origin(args.results.name, document, answer["en"], wall, args.minutes, waiting)
     if args.note:
         text += f"\n{args.note}\n"
     (args.results / "README.md").write_text(text, "utf-8")

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
 
 import engine
+import loop
 from qkvlab import designs
 from qkvlab.training import recipe
 
@@ -30,7 +31,7 @@ def test_operations_are_those_of_the_products(design, matrices):
 
 def test_the_loop_trains_by_fused_attention_and_the_batch_by_stacked_models(monkeypatch):
     seen = []
-    monkeypatch.setattr(engine, "_rate", lambda step, most, seconds: seen.append([step(i) for i in range(2)]) or 1.0)
+    monkeypatch.setattr(loop, "rate", lambda step, most, seconds: seen.append([step(i) for i in range(2)]) or 1.0)
     monkeypatch.setattr(engine, "_together", type("Barrier", (), {"wait": staticmethod(lambda timeout: None)}))
     starts = recipe.start
 
@@ -40,7 +41,7 @@ def test_the_loop_trains_by_fused_attention_and_the_batch_by_stacked_models(monk
         return model
 
     monkeypatch.setattr(recipe, "start", kept)
-    engine.loop_rate(POINT, "QKV", 1.0)
+    loop.loop_rate(engine.sized(POINT), engine.SETTING, "QKV", 1.0)
     model = seen[0]
     assert {block.attention.route for block in model.blocks} == {"fused"}
     assert engine.batched_rate(POINT, "QKV", 3, "plain", 1.0) == (3.0, 0.0)

@@ -10,12 +10,14 @@ from qkvlab.cli import plan
 from qkvlab.study.registration import register
 from qkvlab.study.spec import make
 from qkvlab.training import effort, layout, trial
-from qkvlab.training.layout import Layout
+from qkvlab.training.layout import Compiled, Layout
 from qkvlab.training.trial import Trial
 from qkvlab.training.workers import Order
 
 assert plan  # imported here, so that calls are timed and not Python's start
 STUDY = ["study", "--designs", "QKV,XXV", "--tasks", "library,sentence", "--seeds", "64"]
+
+FOUND = Layout(2, 1, 8, 8000.0, compiled=Compiled(unit=4, gain=1.7, seconds=2.0))
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,7 @@ def tried(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for setting in register(make(recipe="t", designs=("QKV", "XXV"), tasks=("library", "sentence")))["tasks"]:
         order = Order(setting["task"], setting["setting"], "QKV", ())
-        layout._KEPT.write(layout._cache_file(order, setting["facts"]), Layout(2, 1, 8, 8000.0))
+        layout._KEPT.write(layout._cache_file(order, setting["facts"]), FOUND)
         trial._KEPT.write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
 
 
@@ -38,6 +40,12 @@ def test_one_document_says_everything(cli_here, tmp_path):
     assert said["memory"]["worker"]["total"] > 300 * 2**20
     assert [(row["what"], row["times"]) for row in said["larger"]][:2] == [("d_model", 2), ("d_model", 4)]
     assert list(tmp_path.iterdir()) == [], "a plan left something behind"
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "settings x designs are compiled"), ("zh", "组编译训练步")])
+def test_steps_that_a_long_study_compiles_are_said(cli_here, lang, word):
+    long, short = (cli_here(*STUDY, "--plan", "--lang", lang, "--minutes", m).out for m in ("600", "0.1"))
+    assert word in long.replace("\n", "") and word not in short.replace("\n", "")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from studies import batch, bits, contents, registration, result, same
 
 from qkvlab.errors import BadInput, StoreError
-from qkvlab.study import records, sqlite_file
+from qkvlab.study import records, schema
 from qkvlab.study import store as store_module
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.store import Store
@@ -302,11 +302,11 @@ def test_ten_thousand_results_open_in_one_go(tmp_path: Path) -> None:
     assert time.process_time() - begun < 5  # 0.15 s on an idle core
 
 
-def test_a_new_layout_needs_a_new_version() -> None:
-    """Files of version 1 are out there; whoever changes the tables raises USER_VERSION and this digest."""
-    layout = "\n".join(sqlite_file.expected_layout()).encode()
-    digest = hashlib.sha256(layout).hexdigest()[:16]
-    assert (sqlite_file.USER_VERSION, digest) == (1, "840402a0871b24c3")
+@pytest.mark.parametrize(("version", "digest"), [(1, "840402a0871b24c3"), (2, "9c1809d6ab4fc41a")])
+def test_files_of_every_version_are_out_there(version: int, digest: str) -> None:
+    """Whoever changes the tables adds a step to `schema.STEPS` and its digest here."""
+    layout = "\n".join(schema.expected(version)).encode()
+    assert hashlib.sha256(layout).hexdigest()[:16] == digest and version <= schema.VERSION == 2
 
 
 def test_reading_a_study_does_not_import_torch() -> None:

@@ -95,7 +95,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda f: overwrite(f, b"accuracy,0.5\n" * 99), "is not a SQLite file"),
     "zeros": (lambda f: overwrite(f, bytes(8192)), "is not a SQLite file"),
     "other program": (lambda f: run_sql(f, "PRAGMA application_id=7"), "belongs to another program"),
-    "newer": (lambda f: run_sql(f, "PRAGMA user_version=2"), "was written by a newer qkvlab (format 2"),
+    "newer": (lambda f: run_sql(f, "PRAGMA user_version=3"), "was written by a newer qkvlab (format 3"),
     "no version": (lambda f: run_sql(f, "PRAGMA user_version=0"), "format 0 never existed"),
     "header cut": (lambda f: truncate(f, 60), "is truncated: it has 60 bytes"),
     "page cut": (lambda f: truncate(f, 8192), "is truncated: it has 8192 bytes of"),

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_up import FOUND
 
 from qkvlab.study.registration import register
 from qkvlab.study.spec import Spec
-from qkvlab.training import layout
+from qkvlab.training import layout, trial
 from qkvlab.training.layout import Layout
+from qkvlab.training.trial import Trial
 from qkvlab.training.workers import Order
 
 PLACES = {"": 1, "2 workers": 2, "ray local": 1}
@@ -33,5 +35,21 @@ def quick_layout(tmp_path_factory, monkeypatch) -> Callable[[Spec], Path]:
                 file = layout._cache_file(order, setting["facts"], place)
                 layout._KEPT.write(file, Layout(processes, 1, 8, 1.0))
         return folder
+
+    return fill
+
+
+@pytest.fixture
+def quiet(quick_layout):
+    """Fill the caches, so that a plan needs no trial."""
+
+    def fill(study: Spec, found: Layout = FOUND) -> Path:
+        cache = quick_layout(study)
+        registration = register(study)
+        for setting in registration["tasks"]:
+            order = Order(setting["task"], setting["setting"], next(iter(setting["arms"])), ())
+            layout._KEPT.write(layout._cache_file(order, setting["facts"]), found)
+            trial._KEPT.write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
+        return cache
 
     return fill

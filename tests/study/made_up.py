@@ -28,6 +28,8 @@ SETTING = ("library", "same-word/fixed")
 FLOOR_ERROR = 0.875
 STEPS, POINTS = 200, 10
 """Steps of a training, and losses that are kept of it."""
+FOUND = Layout(1, 1, 8, 1000.0)
+"""What a trial found, for plans that are not to try."""
 
 
 def spec(**changes: Any) -> Spec:

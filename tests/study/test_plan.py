@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from made_up import World, result, spec
@@ -20,10 +19,7 @@ from qkvlab.study.plan_document import BOUNDS, document
 from qkvlab.study.registration import register
 from qkvlab.study.run import run
 from qkvlab.study.schedule import due
-from qkvlab.study.spec import Spec
-from qkvlab.training import effort, layout, memory, trial
-from qkvlab.training.layout import Layout
-from qkvlab.training.trial import Trial
+from qkvlab.training import effort, memory, trial
 from qkvlab.training.workers import Order
 
 WORLDS = {
@@ -95,22 +91,6 @@ def test_the_record_is_what_is_expected_of_the_recorded_study():
 
 
 # a real study
-
-
-@pytest.fixture
-def quiet(quick_layout):
-    """Fill the caches, so that a plan needs no trial."""
-
-    def fill(study: Spec) -> Path:
-        cache = quick_layout(study)
-        registration = register(study)
-        for setting in registration["tasks"]:
-            order = Order(setting["task"], setting["setting"], next(iter(setting["arms"])), ())
-            layout._KEPT.write(layout._cache_file(order, setting["facts"]), Layout(1, 1, 8, 1000.0))
-            trial._KEPT.write(trial._cache_file(order, setting["facts"]), Trial(300 * 2**20, 0.05, 0.002))
-        return cache
-
-    return fill
 
 
 def test_a_small_study_does_what_its_plan_says(tmp_path, quiet):

@@ -106,9 +106,15 @@ def test_a_real_study_killed_while_it_trains(tmp_path, quick_layout):
     process.send_signal(signal.SIGKILL)
     said, _ = process.communicate(timeout=20)
     done = max([done, *map(int, said.split())])
+    over = time.time()
     with Store.read(tmp_path / "out") as store:
-        kept = store.results()
+        kept, (session,) = store.results(), store.sessions()
     assert len(kept) >= done > 0
+    assert session.seconds > 0 and session.begun + session.seconds < over
+    assert (session.number, session.workers, session.before) == (1, 1, 0)
     findings = run(study, tmp_path / "out")
+    with Store.read(tmp_path / "out") as store:
+        assert [(each.number, each.before) for each in store.sessions()] == [(1, 0), (2, len(kept))]
+        assert store.sessions()[0] == session
     assert {r.cell: r for r in kept}.items() <= findings.results.items()
     assert {row["design"]: row["verdict"] for row in rows(findings)} == {"uniform": "worse"}

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import SETTING, World, judge, play, result, spec
 
+from qkvlab.study import decisions, price
 from qkvlab.study.decisions import Findings
 from qkvlab.study.registration import FLOOR, register
 from qkvlab.study.schedule import due, open_cells
@@ -211,3 +212,46 @@ def test_settings_that_shall_go_first_do_and_nothing_else_changes():
     assert [group.key for group in plain[:1]] == [("library", "same-word/fixed")]
     assert urgent[0].key == late and [g for g in urgent if g.key != late] == [g for g in plain if g.key != late]
     assert set(urgent) == set(plain) and len(urgent) == len(plain)
+
+
+EIGHT = ("QKV", "QQV", "XXV", "QKK", "XKV", "QXV", "QKX", "XKK")
+
+
+def remembers_what_a_fresh_look_says(seed: int = 3) -> None:
+    world = World(means={"QQV": 0.13, "XXV": 0.4, "QKK": 0.76}, noise=0.05, diverges={"QXV": 0.3})
+    findings, rng = Findings(register(spec(designs=EIGHT, settings=TWO, judge_seeds=40))), random.Random(seed)
+    for _ in play(findings, world, pick=lambda running: rng.randrange(len(running))):
+        fresh = Findings(findings.registration, findings.results.values())
+        assert list(due(findings, (), lambda task: 8)) == list(due(fresh, (), lambda task: 8))
+        assert open_cells(findings) == open_cells(fresh)
+        assert findings.comparisons() == fresh.comparisons()
+
+
+def test_what_is_remembered_is_what_a_fresh_look_says():
+    remembers_what_a_fresh_look_says()
+
+
+@pytest.mark.parametrize("lost", ["QKV", FLOOR, "QQV"])
+def test_a_design_whose_results_are_not_noticed_is_found_out(lost, monkeypatch):
+    forget = Findings._forget
+    monkeypatch.setattr(Findings, "_forget", lambda self, key, arms: forget(self, key, arms - {("judge", lost)}))
+    with pytest.raises(AssertionError):
+        remembers_what_a_fresh_look_says()
+
+
+@pytest.mark.parametrize("role", ["tune", "judge"])
+def test_a_result_raises_only_the_questions_of_its_comparison(role, monkeypatch):
+    """A study of a thousand designs would otherwise think longer about each group than it trains it."""
+    world, counted = World(noise=0.3), []
+    findings = (
+        judge(world, spec(designs=EIGHT), upto=12) if role == "judge" else Findings(register(spec(designs=EIGHT)))
+    )
+    look = lambda: (next(due(findings, (), lambda task: 8)), open_cells(findings))  # noqa: E731
+    look()
+    for module, name in ((decisions, "decide"), (price, "more_seeds")):
+        of = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, of=of, name=name: counted.append(name) or of(*given))
+    missing = next(g for g in due(findings, (), lambda task: 8) if g.design == "QQV").cells
+    findings.add(result(cell, world) for cell in missing)
+    look()
+    assert sorted(counted) == (["decide", "more_seeds"] if role == "judge" else [])

@@ -34,21 +34,6 @@ def ratio(a: int, b: int) -> str:
     return f"{times:.2f}" if times >= 0.1 else f"{times:.2g}"
 
 
-def duration(seconds: float, lang: str) -> str:
-    """Seconds in the unit that people would use, with what counts.
-
-    >>> [duration(s, "en") for s in (0.4, 45, 400, 20_000, 10**6, 10**9)]
-    ['1 s', '45 s', '7 min', '5.6 h', '12 d', '32 y']
-    >>> duration(20_000, "zh")
-    '5.6 小时'
-    """
-    units = ((90, 1, "s", "秒"), (5400, 60, "min", "分"), (172_800, 3600, "h", "小时"), (31_536_000, 86_400, "d", "天"))
-    size, en, zh = next(((size, en, zh) for most, size, en, zh in units if seconds < most), (31_536_000, "y", "年"))
-    count = seconds / size
-    text = f"{count:.1f}" if size >= 3600 and count < 9.95 else f"{max(count, seconds > 0):,.0f}"
-    return f"{text} {zh if lang == 'zh' else en}"
-
-
 def _scaled(number: int, step: int, units: tuple[str, ...], space: str) -> str:
     if number < step:
         return f"{number}{space}{units[0]}"

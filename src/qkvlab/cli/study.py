@@ -20,7 +20,6 @@ from qkvlab.study.decisions import Findings
 from qkvlab.study.registration import register
 from qkvlab.study.run import run
 from qkvlab.study.spec import Spec, make, read
-from qkvlab.study.verdicts import document
 from qkvlab.tasks.vocabulary import Lang
 
 
@@ -93,7 +92,7 @@ def run_study(
         print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
         raise SystemExit(130) from None
     written = report.write(folder, lang)
-    result = document(findings)
+    result = json.loads(written.verdicts.read_text("utf-8"))
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,15 +23,17 @@ from qkvlab.report.view import Arm, Chapter, Comparison, Floats, Setting, Study,
 from qkvlab.study.cells import Result
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.registration import rule
+from qkvlab.study.sessions import Session
 from qkvlab.study.verdicts import origin
 
 
-def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
+def look(findings: Findings, aside: Iterable[tuple[Result, str]] = (), sessions: Sequence[Session] = ()) -> Study:
     """Take a study in.
 
     Args:
         findings: what it knows.
         aside: what its store kept aside, with the reasons.
+        sessions: the calls that trained it.
     """
     several = len({task for task, _ in findings.settings}) > 1
     settings = [_setting(findings, key, several) for key in findings.settings]
@@ -44,7 +46,7 @@ def look(findings: Findings, aside: Iterable[tuple[Result, str]] = ()) -> Study:
         registration=findings.registration,
         chapters=tuple(chapters),
         claims=tuple(told(findings)),
-        origin=origin(findings),
+        origin=origin(findings, sessions),
         aside=dict(sorted(reasons.items())),
     )
 

@@ -68,7 +68,7 @@ def obstacles(findings: Findings) -> list[Obstacle]:
 
 def obstacle(findings: Findings, key: Key, name: str, verdict: Verdict) -> Obstacle:
     """Say what an undecided comparison waits for."""
-    arms, seeds = arms_of(findings, name, verdict), seeds_left(findings, key, name, verdict)
+    arms, seeds = arms_of(findings, name, verdict), seeds_left(findings, key, name)
     runs = [run for arm in arms for run in findings.judged(key, arm).values()]
     if not runs:  # tuning runs take as long
         runs = [r for c, r in findings.results.items() if (c.task, c.setting) == key and c.design in arms]

@@ -29,6 +29,7 @@ from qkvlab.report.sentence import Read
 from qkvlab.report.shelf import Shelf
 from qkvlab.report.svg import clean, printable
 from qkvlab.report.titles import joined
+from qkvlab.report.took import took
 from qkvlab.report.view import Comparison, Setting, Study
 from qkvlab.tasks.vocabulary import Lang
 
@@ -119,6 +120,7 @@ def _template():  # noqa: ANN202  (jinja2.Template)
         "SAYS": claims.SAYS,
         "SAYS_STYLES": rulings.SAYS_STYLES,
         "SIDES": claims.SIDES,
+        "took": took,
         "tried": rulings.tried,
         "threshold": claims.threshold,
         "quantity": claims.quantity,

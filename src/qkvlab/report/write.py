@@ -67,12 +67,13 @@ def write(folder: Path, lang: str | None = None) -> Written:
                 f"{', '.join(sorted(missing))}); report it with that version."
             )
         findings = Findings(store.registration, store.results())
-        study = look(findings, store.aside())
+        sessions = store.sessions()
+        study = look(findings, store.aside(), sessions)
     shelves, readings = ask_all(folder, study), read_all(folder, study)
     day = datetime.fromtimestamp((folder / STORE_NAME).stat().st_mtime, UTC).date()
     texts = {
         "results.csv": results_csv(findings),
-        "verdicts.json": json.dumps(document(findings), ensure_ascii=False, allow_nan=False, indent=1) + "\n",
+        "verdicts.json": json.dumps(document(findings, sessions), ensure_ascii=False, allow_nan=False, indent=1) + "\n",
         "report.html": page(study, shelves, readings, day, start),
     }
     papers = {"citation.bib": bibtex(study, day), "table.tex": tables(study, "en"), "table.zh.tex": tables(study, "zh")}

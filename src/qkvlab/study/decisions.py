@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from qkvlab import claims
 from qkvlab.evidence import Outcome, Verdict, decide, leading, not_counted
-from qkvlab.study.cells import Cell, Result
+from qkvlab.study.cells import Cell, Result, Role
 from qkvlab.study.registration import FLOOR, rule
 from qkvlab.training.halving import Contest, Halving
 
 Key = tuple[str, str]
 """(task, setting)"""
+Where = TypeVarTuple("Where")
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,14 @@ class Findings:
         self.settings = {(s["task"], s["setting"]): s for s in registration["tasks"]}
         self.halving = Halving.of(registration["tuning"].get("halving"))
         self.results: dict[Cell, Result] = {}
+        self._names = {
+            key: [name for name in registration["designs"] if name in setting["arms"]]
+            for key, setting in self.settings.items()
+        }
         self._tunings: dict[Key, Tuning] = {}
         self._judged: dict[tuple[Key, str], dict[int, Result]] = {}
-        self._verdicts: dict[tuple[Key, str], Verdict] = {}
+        self._outcomes: dict[tuple[Key, str], list[Outcome]] = {}
+        self._said: dict[tuple[Any, ...], dict[Callable[..., Any], Any]] = {}
         self.checks = claims.registered(registration)
         self._checked_in: dict[Key, set[int]] = {}
         for i, asked in enumerate(self.checks):
@@ -56,21 +63,44 @@ class Findings:
 
     def add(self, results: Iterable[Result]) -> None:
         """Take new results in."""
+        fresh: dict[Key, set[tuple[Role, str]]] = {}
         for result in results:
-            self.results[result.cell] = result
-            self._forget((result.cell.task, result.cell.setting), result.cell)
+            cell = result.cell
+            self.results[cell] = result
+            fresh.setdefault((cell.task, cell.setting), set()).add((cell.role, cell.design))
+        for key, arms in fresh.items():
+            self._forget(key, arms)
 
-    def _forget(self, key: Key, cell: Cell) -> None:
-        if cell.role == "tune":
-            self._tunings.pop(key, None)
-        self._judged.pop((key, cell.design), None)
+    def _forget(self, key: Key, arms: set[tuple[Role, str]]) -> None:
+        """Forget what new results of these designs may change, and nothing else: studies have thousands of designs."""
+        self._said.pop((key,), None)
         for i in self._checked_in.get(key, ()):
             self._answers.pop(i, None)
-        shared = cell.design in (self.registration["baseline"], FLOOR)
-        for name in self.designs(key) if shared or cell.role == "tune" else [cell.design]:
-            self._verdicts.pop((key, name), None)
-            if cell.role == "tune":
-                self._judged.pop((key, name), None)
+        changed = {name for role, name in arms if role == "judge"}
+        if any(role == "tune" for role, _ in arms):
+            before = self._tunings.pop(key, None)
+            # nothing is judged until rates are chosen, so the choice is all of tuning that matters to a comparison
+            if before is None or before.chosen != self.tuning(key).chosen:
+                changed.update(self.designs(key))
+        for name in changed:
+            self._judged.pop((key, name), None)
+            self._outcomes.pop((key, name), None)
+        shared = not changed.isdisjoint((self.registration["baseline"], FLOOR))
+        for name in self.designs(key) if shared else changed:
+            self._said.pop((key, name), None)
+
+    def once(self, function: Callable[[Findings, *Where], Said], *where: *Where) -> Said:
+        """Return what a function says of a setting or of a comparison, and ask it again only when results changed that.
+
+        Args:
+            function: takes these findings and ``where``. Of a comparison it may read the results of its design, of the
+                baseline and of the floor; of a setting all that are the setting's.
+            where: (task, setting), and the design that is compared.
+        """
+        said = self._said.setdefault(where, {})
+        if function not in said:
+            said[function] = function(self, *where)
+        return said[function]
 
     def tuning(self, key: Key) -> Tuning:
         """Return the state of the rates of a setting; rates are chosen for all designs at once."""
@@ -134,9 +164,11 @@ class Findings:
 
     def outcomes(self, key: Key, name: str) -> list[Outcome]:
         """Return the outcomes of a design on the finished prefix of the seed list."""
-        metric = self.settings[key]["metric"]
-        found = {s: Outcome(r.judged(metric), r.diverged) for s, r in self.judged(key, name).items()}
-        return leading(self.registration["seeds"]["judge"], found)
+        if (key, name) not in self._outcomes:
+            metric = self.settings[key]["metric"]
+            found = {s: Outcome(r.judged(metric), r.diverged) for s, r in self.judged(key, name).items()}
+            self._outcomes[key, name] = leading(self.registration["seeds"]["judge"], found)
+        return self._outcomes[key, name]
 
     def values(self, key: Key, name: str, metric: str) -> list[Outcome] | None:
         """Return any measured number of a design on the finished prefix, for claims.
@@ -163,15 +195,14 @@ class Findings:
 
     def verdict(self, key: Key, name: str) -> Verdict:
         """Return what is known of a design against the baseline in a setting."""
-        if (key, name) not in self._verdicts and self.barred(key):
-            self._verdicts[key, name] = not_counted(rule(self.registration, self.settings[key]))
-        elif (key, name) not in self._verdicts:
-            baseline = self.outcomes(key, self.registration["baseline"])
-            floor = self.outcomes(key, FLOOR)
-            self._verdicts[key, name] = decide(
-                self.outcomes(key, name), baseline, floor, rule(self.registration, self.settings[key])
-            )
-        return self._verdicts[key, name]
+        return self.once(Findings._verdict, key, name)
+
+    def _verdict(self, key: Key, name: str) -> Verdict:
+        law = rule(self.registration, self.settings[key])
+        if self.barred(key):
+            return not_counted(law)
+        baseline, floor = (self.outcomes(key, arm) for arm in (self.registration["baseline"], FLOOR))
+        return decide(self.outcomes(key, name), baseline, floor, law)
 
     def tuned(self, key: Key, name: str) -> float:
         """Return the judged metric of a design in tuning, at its chosen rate; NaN as long as none is chosen."""
@@ -185,7 +216,7 @@ class Findings:
 
     def designs(self, key: Key) -> list[str]:
         """Return the designs that run in a setting, in registered order."""
-        return [name for name in self.registration["designs"] if name in self.settings[key]["arms"]]
+        return self._names[key]
 
     def compared(self, key: Key) -> list[str]:
         """Return the designs that are compared with the baseline in a setting."""

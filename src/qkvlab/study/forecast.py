@@ -124,7 +124,7 @@ def _guess(findings: Findings, key: Key, name: str, known: Known, equal: int) ->
     """Return how many seeds of a design a comparison is likely to take in all."""
     verdict, law = findings.verdict(key, name), rule(findings.registration, findings.settings[key])
     if verdict.n:
-        more = seeds_left(findings, key, name, verdict)
+        more = seeds_left(findings, key, name)
         return len(findings.registration["seeds"]["judge"]) if more is None else verdict.n + more
     return _recorded(known, key, name, law.alpha) or equal
 

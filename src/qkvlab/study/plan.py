@@ -1,21 +1,25 @@
 """What a study will take before it is run: trainings, FLOPs, time and memory, here and on a card that is not here.
 
 Cells follow from the registration and from what is stored. FLOPs follow from the designs and the tasks' sizes. Time is
-the layout's measured rate, carried over to other designs and settings by their work; what a recorded study took stands
-beside it. Memory is that of the largest group.
+the layout's measured rate, carried over to other designs and settings by their work, and what compiled steps gain where
+the study would compile; what a recorded study took stands beside it. Memory is that of the largest group.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from qkvlab import designs
 from qkvlab.designs import Design
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.forecast import NONE, Cells, Known, Share, judging, staying, tuning
+from qkvlab.study.programs import Programs
 from qkvlab.study.registration import register
+from qkvlab.study.schedule import open_cells
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
 from qkvlab.tasks.network import Network
@@ -23,7 +27,7 @@ from qkvlab.training import effort, memory, trial
 from qkvlab.training import layout as layouts
 from qkvlab.training import place as places
 from qkvlab.training.effort import Gpu, Pace
-from qkvlab.training.layout import Layout
+from qkvlab.training.layout import Compiled, Layout
 from qkvlab.training.memory import Memory
 from qkvlab.training.place import Place
 from qkvlab.training.trial import Trial
@@ -45,6 +49,7 @@ class Arm:
         tune: trainings that choose its rate.
         judge: trainings that are judged.
         share: of its steps that a training takes which chooses a rate.
+        left: trainings of both kinds by whose number a study tells whether compiling pays.
         recorded: seconds of a worker for one training in the record; None where there is none.
     """
 
@@ -55,6 +60,7 @@ class Arm:
     tune: Cells
     judge: Cells
     share: Share
+    left: int
     recorded: float | None
 
     @property
@@ -96,23 +102,63 @@ class Plan:
         arms: every design of every setting, in the order in which they run.
         measured: what trials found, by task.
         parent: bytes of the process that leads the workers.
+        limit: seconds that a call of the study may take.
+        text: a file that tasks read instead of their own data.
     """
 
     findings: Findings
     arms: tuple[Arm, ...]
     measured: Mapping[str, Measured]
     parent: int
+    limit: float
+    text: Path | None = None
 
     def of(self, key: Key) -> list[Arm]:
         """Return the arms of a setting."""
         return [arm for arm in self.arms if arm.key == key]
 
     def seconds(self, arm: Arm, network: Network | None = None) -> float:
-        """Predict how long one training keeps this machine busy, all workers at work; at other sizes if given."""
-        found, network = self.measured[arm.key[0]], network or arm.network
+        """Predict how long one training keeps this machine busy, all workers at work; at other sizes if given.
+
+        What compiled steps gain is taken to be the same for all designs and sizes.
+        """
+        found, network, compiled = self.measured[arm.key[0]], network or arm.network, self.compiled(arm)
         models = found.layout.group
         beside = found.trial.beside * network.numbers / arm.network.numbers
-        return (arm.steps * found.pace.step(network, arm.design, models) / models + beside) / found.layout.processes
+        step = found.pace.step(network, arm.design, models) / models / (compiled.gain if compiled else 1)
+        return (arm.steps * step + beside) / found.layout.processes
+
+    @cached_property
+    def _programs(self) -> Programs:
+        """What the study would compile, asked as it asks: arm after arm."""
+        programs = Programs(self.text)
+        left = {(arm.key, arm.design.name): arm.left for arm in self.arms}
+        for arm in self.arms:
+            programs.of((arm.key, arm.design.name), self.measured[arm.key[0]].layout, left, self.limit)
+        return programs
+
+    @cached_property
+    def _first(self) -> set[tuple[Key, str]]:
+        """The first arm of each program."""
+        ways = {each: self._programs.way(each) for each in self._programs.chosen}
+        return set({way.program: each for each, way in reversed(ways.items()) if way is not None}.values())
+
+    def compiled(self, arm: Arm) -> Compiled | None:
+        """Return what compiled steps give where the study would compile those of an arm, by whose program it be."""
+        layout, way = self.measured[arm.key[0]].layout, self._programs.way((arm.key, arm.design.name))
+        if layout.compiled is None or way is None:
+            return None
+        return replace(layout.compiled, gain=layout.compiled.gain / way.slower)
+
+    def compiling(self, arm: Arm, cells: int) -> float:
+        """Predict how long compiling for so many trainings keeps this machine busy: each worker compiles for itself.
+
+        What a program takes is counted with the first arm that it serves.
+        """
+        compiled, layout = self.compiled(arm), self.measured[arm.key[0]].layout
+        if compiled is None or (arm.key, arm.design.name) not in self._first:
+            return 0.0
+        return compiled.seconds * min(1.0, math.ceil(cells / layout.group) / layout.processes)
 
     def recorded(self, arm: Arm) -> float | None:
         """Return how long one training would take as in the record, with as many workers as here."""
@@ -152,6 +198,7 @@ def foresee(
     device: str = "cpu",
     workers: int | None = None,
     ray: str | None = None,
+    limit: float = math.inf,
     known: Known | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Plan:
@@ -163,6 +210,7 @@ def foresee(
         device: where it would be trained; this and the next two as in `qkvlab.study.run.run`.
         workers: how many groups at the same time.
         ray: address of a Ray cluster, on which the trial of the layout then runs.
+        limit: seconds that a call of the study may take; by them, too, it tells whether compiling pays.
         known: what recorded studies took.
         tell: called with a line about what is being tried.
 
@@ -176,15 +224,19 @@ def foresee(
     if Store.begun(out):
         with Store.read(out, registration) as store:
             findings = Findings(registration, store.results())
-    arms = tuple(arm for key in findings.settings for arm in _arms(spec, findings, key, known))
+    left = open_cells(findings)
+    arms = tuple(arm for key in findings.settings for arm in _arms(spec, findings, key, known, left))
     try:
-        measured = {task: _measure(spec, findings, task, place, tell) for task in dict.fromkeys(a.key[0] for a in arms)}
+        measured = {
+            task: _measure(spec, findings, [arm for arm in arms if arm.key[0] == task], place, limit, tell)
+            for task in dict.fromkeys(arm.key[0] for arm in arms)
+        }
     finally:
         place.close()
-    return Plan(findings, arms, measured, memory.peak())
+    return Plan(findings, arms, measured, memory.peak(), limit, spec.text)
 
 
-def _arms(spec: Spec, findings: Findings, key: Key, known: Known) -> list[Arm]:
+def _arms(spec: Spec, findings: Findings, key: Key, known: Known, left: Mapping[tuple[Key, str], int]) -> list[Arm]:
     task, tune, judge = spec.task(key[0]), tuning(findings, key, known), judging(findings, key, known)
     steps, share = task.steps(key[1]), staying(findings, key)
     found = []
@@ -192,20 +244,26 @@ def _arms(spec: Spec, findings: Findings, key: Key, known: Known) -> list[Arm]:
         design = designs.parse(name)
         row = known.get((*key, name), {})
         network = task.network(key[1], design)
-        found.append(Arm(key, design, network, steps, tune[name], judge[name], share, row.get("seconds")))
+        cells = tune[name], judge[name], share, left[key, name]
+        found.append(Arm(key, design, network, steps, *cells, row.get("seconds")))
     return found
 
 
-def _measure(spec: Spec, findings: Findings, task: str, place: Place, tell: Callable[[str], None]) -> Measured:
+def _measure(
+    spec: Spec, findings: Findings, arms: list[Arm], place: Place, limit: float, tell: Callable[[str], None]
+) -> Measured:
     # the group with which the study itself would begin, so that it finds the trial's answer
-    key = next(key for key in findings.settings if key[0] == task)
+    key, task = arms[0].key, arms[0].key[0]
     name = findings.designs(key)[0]
     design = designs.parse(name)
     rates, seeds = spec.tuning(task)
     products = "bf16" if spec.halves(task) else "fp32"
     order = Order(*key, name, ((seeds[0], rates[0]),), device=place.kind, text=spec.text, products=products)
     facts = findings.settings[key]["facts"]
-    layout, workers = layouts.find(order, facts, lambda text: tell(f"{task}: {text}"), place=place)
+    layout, workers = layouts.find(
+        order, facts, lambda text: tell(f"{task}: {text}"), place=place,
+        model_steps=sum(arm.left * arm.steps for arm in arms), seconds=limit,
+    )  # fmt: skip
     workers.close()
     found = trial.find(order, facts, lambda text: tell(f"{task}: {text}"))
     network = spec.task(task).network(key[1], design)

@@ -27,7 +27,7 @@ def document(plan: Plan, cards: Sequence[Gpu] = (), minutes: float | None = None
         minutes: for how long somebody would run it.
     """
     registration = plan.findings.registration
-    seconds = _bounds(plan.arms, plan.seconds)
+    seconds = _seconds(plan, plan.arms)
     settings = [_setting(plan, key) for key in plan.findings.settings]
     return {
         "recipe": registration["recipe"],
@@ -50,6 +50,7 @@ def document(plan: Plan, cards: Sequence[Gpu] = (), minutes: float | None = None
                 "threads": found.layout.threads,
                 "group": found.layout.group,
                 "model_steps_per_second": found.layout.rate,
+                "compiled": None if found.layout.compiled is None else asdict(found.layout.compiled),
                 "seconds_beside_steps": found.trial.beside,
                 "base_bytes": found.trial.base,
                 "from_cache": not (found.layout.measured or found.trial.measured),
@@ -80,7 +81,8 @@ def _setting(plan: Plan, key: tuple[str, str]) -> dict[str, Any]:
             for arm in arms
         },
         "flops": _bounds(arms, lambda arm: arm.flops),
-        "seconds": _bounds(arms, plan.seconds),
+        "seconds": _seconds(plan, arms),
+        "compiled": sum(plan.compiled(arm) is not None for arm in arms),
         "recorded": _recorded(plan, arms),
     }
 
@@ -98,6 +100,15 @@ def _share_of_tuning(arms: Sequence[Arm]) -> float:
     """Return the share of the steps of expected tuning trainings that is expected to be taken."""
     steps = [(arm.tune.expected * arm.steps, arm.share.expected) for arm in arms]
     return _share(math.fsum(count * share for count, share in steps), math.fsum(count for count, _ in steps))
+
+
+def _seconds(plan: Plan, arms: Sequence[Arm]) -> dict[str, float]:
+    """Return how long all trainings of arms take here, compiling included."""
+    steps = _bounds(arms, plan.seconds)
+    return {
+        bound: steps[bound] + math.fsum(plan.compiling(arm, getattr(arm.cells, bound)) for arm in arms)
+        for bound in BOUNDS
+    }
 
 
 def _share(part: float, whole: float) -> float:

@@ -17,10 +17,14 @@ def arms_of(findings: Findings, name: str, verdict: Verdict) -> tuple[str, str]:
     return FLOOR if verdict.reason == "waiting for the floor" else name, findings.registration["baseline"]
 
 
-def seeds_left(findings: Findings, key: Key, name: str, verdict: Verdict) -> int | None:
+def seeds_left(findings: Findings, key: Key, name: str) -> int | None:
     """Estimate how many more seeds an open comparison needs; None where nobody can tell."""
+    return findings.once(_seeds_left, key, name)
+
+
+def _seeds_left(findings: Findings, key: Key, name: str) -> int | None:
     law = rule(findings.registration, findings.settings[key])
-    one, other = arms_of(findings, name, verdict)
+    one, other = arms_of(findings, name, findings.verdict(key, name))
     mine, theirs = findings.outcomes(key, one), findings.outcomes(key, other)
     n = min(len(mine), len(theirs))
     values = paired(mine[:n], theirs[:n], law.clip).values

@@ -40,7 +40,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """One way to train an arm by compiled steps.
 
     Attributes:
@@ -86,6 +86,10 @@ class Programs:
             self.chosen[arm] = found.design
         return self.chosen[arm]
 
+    def way(self, arm: Arm) -> Way | None:
+        """Return how the steps of an arm are taken whose program was chosen; None for plain steps."""
+        return next((way for way in self._ways(arm) if way.program.design == self.chosen.get(arm)), None)
+
     def _choose(
         self, arm: Arm, layout: Layout, compiled: Compiled, left: Mapping[Arm, int], seconds: float
     ) -> Program | None:
@@ -107,7 +111,7 @@ class Programs:
                 return way.program
         return own.program if compiled.gain > 1 and pays(own.program) else None
 
-    def _ways(self, arm: Arm) -> tuple[_Way, ...]:
+    def _ways(self, arm: Arm) -> tuple[Way, ...]:
         (task, setting), name = arm
         return _ways(task, setting, name, self._text)
 
@@ -117,15 +121,15 @@ class Programs:
 
 
 @cache
-def _ways(task: str, setting: str, name: str, text: Path | None) -> tuple[_Way, ...]:
+def _ways(task: str, setting: str, name: str, text: Path | None) -> tuple[Way, ...]:
     """Return the ways to train an arm by compiled steps: by its own program, then by one that holds its weights."""
     found, design = tasks.find(task, text), designs.parse(name)
     network = found.network(setting, design)
-    ways = [_Way(Program(task, name, network), 1.0)]
+    ways = [Way(Program(task, name, network), 1.0)]
     other = host(design, network.dims)
     # with equal budgets the models differ in more than their designs
     if other is not None and found.network(setting, other) == network:
-        ways.append(_Way(Program(task, other.name, network), _slower(network, design, other)))
+        ways.append(Way(Program(task, other.name, network), _slower(network, design, other)))
     return tuple(ways)
 
 

@@ -18,6 +18,7 @@ from qkvlab.study.programs import Programs
 from qkvlab.study.recovery import Recovery
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import Arm, Group, due, open_cells
+from qkvlab.study.sessions import Clock, Session
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
 from qkvlab.training import layout as layouts
@@ -148,17 +149,22 @@ class _Runner:
             self._tell("")
             return self.findings
         self._tell("starting the workers")
-        try:
-            self._loop()
-        finally:
-            if self.workers is not None:
-                self.workers.close()
-            self.place.close()
+        began = time.time() - self._elapsed()
+        session = Session(len(self.store.sessions()) + 1, began, 0.0, self.place.cores, 0, len(self.findings.results))
+        with Clock(self.store.note, session, self.begun) as clock:
+            try:
+                self._loop(clock)
+            finally:
+                if self.workers is not None:
+                    self.workers.close()
+                self.place.close()
         return self.findings
 
-    def _loop(self) -> None:
+    def _loop(self, clock: Clock) -> None:
         while True:
             self._submit()
+            if self.workers is not None:
+                clock.working(self.workers.processes)
             if not self.futures:
                 return
             done, _ = wait(self.futures, timeout=0.25, return_when=FIRST_COMPLETED)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from qkvlab.evidence import seeds_needed
 from qkvlab.study.cells import Cell
@@ -59,9 +61,11 @@ def due(
     begun = set(running)
     for keys in (first, [key for key in findings.settings if key not in first]):
         for key in keys:
-            tuning = findings.tuning(key)
-            wanted = tuning.missing if tuning.missing else _judging(findings, key, size(key[0]))
-            yield from _fresh(wanted, begun, size(key[0]), whole=bool(tuning.missing) and tuning.contested)
+            many, tuning = size(key[0]), findings.tuning(key)
+            if tuning.missing:
+                yield from _fresh(tuning.missing, begun, many, whole=tuning.contested)
+            else:
+                yield from _fresh(_until(findings, key, _judging(findings, key, many)), begun, many)
         goals = _checking(findings, LOOK) if keys else {}
         for key in keys:
             yield from _fresh(_until(findings, key, goals), begun, size(key[0]))
@@ -70,52 +74,60 @@ def due(
 def open_cells(findings: Findings) -> dict[Arm, int]:
     """Estimate how many cells of each arm are still to run until everything is decided or the seeds are spent."""
     left: dict[Arm, int] = {}
-    seeds = len(findings.registration["seeds"]["judge"])
-    asked = _checking(findings, seeds)
     for key in findings.settings:
-        tuning = findings.tuning(key)
-        for cell in tuning.missing:
-            left[key, cell.design] = left.get((key, cell.design), 0) + 1
-        law = rule(findings.registration, findings.settings[key])
-        _, equal = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
-        goal = {name: 0 for name in findings.designs(key)}
-        for name in findings.compared(key):
-            verdict = findings.verdict(key, name)
-            if not verdict.decided:
-                more = min(seeds, max(equal, verdict.n + LOOK))
-                for arm in (name, findings.registration["baseline"], FLOOR):
-                    goal[arm] = max(goal[arm], more)
-                if verdict.reason == "waiting for the floor":
-                    arms = arms_of(findings, name, verdict)
-                    behind = min(len(findings.outcomes(key, arm)) for arm in arms)
-                    more = min(seeds, behind + (seeds_left(findings, key, name, verdict) or seeds))
-                    for arm in arms:
-                        goal[arm] = max(goal[arm], more)
-        for name, n in goal.items():
-            more = max(n, asked.get((key, name), 0)) - len(findings.judged(key, name))
-            left[key, name] = left.get((key, name), 0) + max(0, more)
+        left |= findings.once(_open, key)
+    for arm, goal in _checking(findings, len(findings.registration["seeds"]["judge"])).items():
+        left[arm] = max(left[arm], goal - len(findings.judged(*arm)))
     return left
 
 
-def _judging(findings: Findings, key: Key, size: int) -> list[Cell]:
-    seeds = findings.registration["seeds"]["judge"]
-    law = rule(findings.registration, findings.settings[key])
-    first, _ = seeds_needed(law.alpha, law.delta, law.clip, law.bets)
-    have = {name: len(findings.outcomes(key, name)) for name in findings.designs(key)}
-    goal = dict.fromkeys(have, 0)
-    for name in findings.compared(key):
+def _open(findings: Findings, key: Key) -> dict[Arm, int]:
+    """Estimate the open cells of a setting, but for those that only checks ask for."""
+    seeds, baseline = len(findings.registration["seeds"]["judge"]), findings.registration["baseline"]
+    _, equal = findings.once(_needed, key)
+    goal = dict.fromkeys(findings.designs(key), 0)
+    for name in findings.once(_undecided, key):
         verdict = findings.verdict(key, name)
-        if verdict.decided:
-            continue
-        arms, look = arms_of(findings, name, verdict), min(size, LOOK)
-        behind = min(have[arm] for arm in arms)
+        goal[name] = more = max(equal, verdict.n + LOOK)
+        if verdict.reason == "waiting for the floor":
+            _, behind = findings.once(_behind, key, name)
+            more = max(more, behind + (seeds_left(findings, key, name) or seeds))
+        goal[baseline] = goal[FLOOR] = max(goal[baseline], more)
+    tuning = Counter(cell.design for cell in findings.tuning(key).missing)
+    return {
+        (key, name): tuning[name] + max(0, min(n, seeds) - len(findings.judged(key, name))) for name, n in goal.items()
+    }
+
+
+def _needed(findings: Findings, key: Key) -> tuple[int, int]:
+    law = rule(findings.registration, findings.settings[key])
+    return seeds_needed(law.alpha, law.delta, law.clip, law.bets)
+
+
+def _undecided(findings: Findings, key: Key) -> list[str]:
+    return [name for name in findings.compared(key) if not findings.verdict(key, name).decided]
+
+
+def _behind(findings: Findings, key: Key, name: str) -> tuple[tuple[str, str], int]:
+    """Return the arms that an open comparison waits for, and the seeds of the one that has fewer."""
+    arms = arms_of(findings, name, findings.verdict(key, name))
+    return arms, min(len(findings.outcomes(key, arm)) for arm in arms)
+
+
+def _judging(findings: Findings, key: Key, size: int) -> dict[Arm, int]:
+    """Return how many seeds of each arm the open comparisons of a tuned setting ask for next."""
+    seeds, look = len(findings.registration["seeds"]["judge"]), min(size, LOOK)
+    first, _ = findings.once(_needed, key)
+    goals: dict[Arm, int] = {}
+    for name in findings.once(_undecided, key):
+        arms, behind = findings.once(_behind, key, name)
         # a look further for the arm that is behind; nothing can be said before `first`
         step = max(behind + look, first)
-        if behind >= first and (seeds_left(findings, key, name, verdict) or 0) >= AHEAD * look:
+        if behind >= first and (seeds_left(findings, key, name) or 0) >= AHEAD * look:
             step = behind + AHEAD * look
         for arm in arms:
-            goal[arm] = max(goal[arm], min(step, len(seeds)))
-    return _until(findings, key, {(key, name): n for name, n in goal.items()})
+            goals[key, arm] = max(goals.get((key, arm), 0), min(step, seeds))
+    return goals
 
 
 def _checking(findings: Findings, most: int) -> dict[Arm, int]:
@@ -133,32 +145,35 @@ def _checking(findings: Findings, most: int) -> dict[Arm, int]:
     return goals
 
 
-def _until(findings: Findings, key: Key, goals: Mapping[Arm, int]) -> list[Cell]:
-    """Return the judging cells of a setting that are missing until each design has its number of seeds."""
+def _until(findings: Findings, key: Key, goals: Mapping[Arm, int]) -> Iterator[Cell]:
+    """Yield the judging cells of a setting that are missing until each design has its number of seeds."""
     seeds, baseline = findings.registration["seeds"]["judge"], findings.registration["baseline"]
-    cells = []
     for name in [baseline, *(name for name in findings.designs(key) if name != baseline)]:
-        goal = goals.get((key, name), 0)
-        if goal:
-            rate, done = findings.tuning(key).chosen[name], findings.judged(key, name)
-            cells += [Cell(*key, name, "judge", seed, rate) for seed in seeds[:goal] if seed not in done]
-    return cells
+        if (key, name) in goals:
+            done, have = findings.judged(key, name), len(findings.outcomes(key, name))
+            missing = (seed for seed in seeds[have : goals[key, name]] if seed not in done)
+            rate = findings.tuning(key).chosen[name]
+            yield from (Cell(*key, name, "judge", seed, rate) for seed in missing)
 
 
-def _fresh(wanted: Sequence[Cell], begun: set[Cell], size: int, *, whole: bool = False) -> Iterator[Group]:
-    """Group the cells that nobody has asked for yet, and take note of them: no cell is asked for twice.
+def _fresh(wanted: Iterable[Cell], begun: set[Cell], size: int, *, whole: bool = False) -> Iterator[Group]:
+    """Group the cells that nobody has asked for yet, design after design: no cell is asked for twice.
+
+    Cells are looked at as far as groups are taken, since a study may have thousands of them and few workers.
 
     Args:
-        wanted: cells in order.
-        begun: those that were asked for.
+        wanted: cells, those of a design one after the other.
+        begun: those that were asked for; grows.
         size: how many models are trained together at most.
         whole: whether all cells of a design are one group.
     """
-    cells = [cell for cell in wanted if cell not in begun]
-    begun.update(cells)
-    for name in dict.fromkeys(cell.design for cell in cells):
-        own = tuple(cell for cell in cells if cell.design == name)
-        yield from [Group(own, min(size, len(own)))] if whole else _groups(own, size)
+    for _, of_one in groupby(wanted, key=lambda cell: cell.design):
+        cells = tuple(cell for cell in of_one if cell not in begun)
+        begun.update(cells)
+        if whole and cells:
+            yield Group(cells, min(size, len(cells)))
+        else:
+            yield from _groups(cells, size)
 
 
 def _groups(cells: Sequence[Cell], size: int) -> Iterator[Group]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import stat
 import threading
@@ -16,46 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qkvlab.errors import StoreError
-
-APPLICATION_ID = int.from_bytes(b"qkvl", "big")
-USER_VERSION = 1
-SCHEMA = """
-CREATE TABLE study (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    registration TEXT NOT NULL,  -- canonical JSON
-    qkvlab TEXT NOT NULL,        -- the version that registered it
-    checksum BLOB NOT NULL
-) STRICT;
-CREATE TABLE result (
-    id INTEGER PRIMARY KEY,
-    cell BLOB NOT NULL,          -- digest of the six columns that follow
-    task TEXT NOT NULL,
-    setting TEXT NOT NULL,
-    design TEXT NOT NULL,
-    role TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    lr REAL,                     -- never missing, so NULL is NaN; the same for seconds
-    diverged INTEGER NOT NULL,
-    losses BLOB NOT NULL,        -- little-endian float64
-    steps INTEGER NOT NULL,
-    seconds REAL,
-    models_in_group INTEGER NOT NULL,
-    device TEXT NOT NULL,
-    versions TEXT NOT NULL,      -- JSON
-    source TEXT NOT NULL,
-    reason TEXT,                 -- why it was kept aside; NULL when accepted
-    checksum BLOB NOT NULL       -- of this row and its metrics
-) STRICT;
-CREATE INDEX result_cell ON result (cell);
-CREATE UNIQUE INDEX one_accepted ON result (cell) WHERE reason IS NULL;
-CREATE TABLE metric (
-    result INTEGER NOT NULL REFERENCES result (id),
-    name TEXT NOT NULL,
-    value REAL,
-    is_nan INTEGER NOT NULL CHECK (is_nan = (value IS NULL)),
-    PRIMARY KEY (result, name)
-) STRICT, WITHOUT ROWID;
-"""
+from qkvlab.study.schema import APPLICATION_ID, VERSION, expected, found, making, renewing
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100  # bytes
@@ -161,7 +121,7 @@ def _read_header(path: Path) -> bytes:
 
 
 def _judge_header(path: Path) -> None:
-    """Refuse what is not a study file of this version, from the bytes that no transaction changes."""
+    """Refuse what is not a study file of this version or an older one, from the bytes that no transaction changes."""
     name = shown(path)
     try:
         header = _read_header(path)
@@ -179,12 +139,12 @@ def _judge_header(path: Path) -> None:
             f"{name} belongs to another program (application_id {application:#010x}, a study has "
             f"{APPLICATION_ID:#010x}); move it away or use another --out."
         )
-    if version > USER_VERSION:
+    if version > VERSION:
         raise StoreError(
-            f"{name} was written by a newer qkvlab (format {version}, this one reads {USER_VERSION}); "
+            f"{name} was written by a newer qkvlab (format {version}, this one reads {VERSION}); "
             "upgrade qkvlab or use another --out."
         )
-    if version != USER_VERSION:
+    if not version:
         raise damaged(path, f"format {version} never existed")
     log = _beside(path, "-wal")
     if log.exists():
@@ -233,9 +193,7 @@ def create(path: Path, registration: str, version: str, checksum: bytes) -> None
             _beside(path, suffix).unlink(missing_ok=True)
         with contextlib.closing(_connect(fresh, "rwc")) as db:
             _make_durable(db)
-            db.executescript(
-                f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={USER_VERSION}; {SCHEMA}"
-            )
+            db.executescript(f"BEGIN; {making()}")
             db.execute("INSERT INTO study VALUES (1, ?, ?, ?)", (registration, version, checksum))
             db.execute("COMMIT")
         fresh.rename(path)
@@ -263,11 +221,10 @@ def open_checked(path: Path, *, writer: bool) -> sqlite3.Connection:
             db = _connect(path, "rw" if writable else "ro")
         try:
             with explained(path):
-                _judge_content(path, db)
+                version = _judge_content(path, db)
                 if writer:
                     _make_durable(db)
-                    db.execute("BEGIN IMMEDIATE")  # no one else writes, and it can be written
-                    db.execute("ROLLBACK")
+                    db.executescript(f"BEGIN IMMEDIATE; {renewing(version)} COMMIT")  # it can be written, by us alone
                     db.execute(f"PRAGMA busy_timeout={_COMMIT_WAITS * 1000:.0f}")
                 else:
                     db.execute("PRAGMA query_only=ON")
@@ -277,22 +234,14 @@ def open_checked(path: Path, *, writer: bool) -> sqlite3.Connection:
         return db
 
 
-def _judge_content(path: Path, db: sqlite3.Connection) -> None:
-    if _layout(db) != expected_layout():
+def _judge_content(path: Path, db: sqlite3.Connection) -> int:
+    """Return the version of the tables, once they are what that version has and every page is sound."""
+    db.execute("BEGIN")  # as of one moment: a writer may be bringing the tables up to date
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if found(db) != expected(version):
         raise damaged(path, "its tables are not those of a study")
     verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok":
         raise damaged(path, verdict)
-
-
-def _layout(db: sqlite3.Connection) -> list[str]:
-    """Return the statements that made the tables, without comments and line breaks."""
-    statements = [sql for (sql,) in db.execute("SELECT coalesce(sql, 'index of a key') FROM sqlite_schema")]
-    return sorted(" ".join(re.sub(r"--.*", "", sql).split()) for sql in statements)
-
-
-def expected_layout() -> list[str]:
-    """Return the layout that `USER_VERSION` stands for; a test pins it."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(SCHEMA)
-        return _layout(db)
+    db.execute("ROLLBACK")
+    return version

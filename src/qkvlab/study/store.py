@@ -1,4 +1,4 @@
-"""The study's memory: its registration and the record of every finished cell, in one SQLite file.
+"""The study's memory: its registration, every finished cell and how long its calls took, in one SQLite file.
 
 A batch that `Store.add` has returned from is on the disk and stays there; a batch cut short by a kill or a
 full disk leaves no trace. What cannot be a result of this study is kept aside with the reason, never mixed
@@ -7,6 +7,7 @@ in.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections import defaultdict
@@ -19,8 +20,10 @@ from qkvlab import __version__
 from qkvlab.errors import BadInput, StoreError
 from qkvlab.study.belonging import objection
 from qkvlab.study.cells import Result
+from qkvlab.study.differing import differences
 from qkvlab.study.lock import WriterLock
 from qkvlab.study.records import COLUMNS, Metric, Record, alike, checksum, decode, encode
+from qkvlab.study.sessions import Session
 from qkvlab.study.sqlite_file import create, damaged, explained, one_at_a_time, open_checked, shown
 
 STORE_NAME = "study.db"
@@ -29,6 +32,7 @@ DIFFERENT_BITS = "different bits"
 
 _ALL = f"SELECT id, {COLUMNS}, reason, checksum FROM result ORDER BY id"
 _INSERT = f"INSERT INTO result ({COLUMNS}, reason, checksum) VALUES ({', '.join('?' * 17)})"
+_NOTE = f"INSERT OR REPLACE INTO session VALUES ({', '.join('?' * 7)})"
 _TWINS = "SELECT id, reason, source, losses, models_in_group, device, versions FROM result WHERE cell = ?"
 _METRICS_OF = "SELECT name, value, is_nan FROM metric WHERE result = ? ORDER BY name"
 
@@ -46,6 +50,7 @@ class Store:
         self._version: str = row[1]
         for _ in self._verified():
             pass
+        self.sessions()
 
     @classmethod
     def create_or_continue(cls, folder: Path, registration: dict[str, Any]) -> Store:
@@ -131,16 +136,25 @@ class Store:
         """
         assert self._lock is not None and self._lock.held, "only the process that holds the lock adds"
         records = [encode(result) for result in results]
+        with self._transaction():
+            for record in records:
+                self._place(record)
+
+    def note(self, session: Session) -> None:
+        """Store how long a call has taken, over what was noted of it before; errors as `add`."""
+        row = tuple(vars(session).values())
+        with self._transaction():
+            self._db.execute(_NOTE, (*row, checksum(row, [])))
+
+    def sessions(self) -> list[Session]:
+        """Return the calls that trained, in their order; none in a file of a version that did not note them."""
         with one_at_a_time, explained(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for record in records:
-                    self._place(record)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            kept = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'session'").fetchone()
+            rows = self._db.execute("SELECT * FROM session ORDER BY number").fetchall() if kept else []
+        for *row, sum_ in rows:
+            if checksum(row, []) != sum_:
+                raise damaged(self._path, f"session {row[0]} is not what was written")
+        return [Session(*row[:-1]) for row in rows]
 
     def results(self) -> list[Result]:
         """Return the accepted results, ordered by cell and so the same however the study was interrupted."""
@@ -165,10 +179,22 @@ class Store:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with one_at_a_time, explained(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
     def _require(self, asked: dict[str, Any]) -> None:
         """Refuse another registration than the one in the file."""
         where = shown(self._path.parent)
-        found = list(_differences("", self.registration, asked))
+        found = list(differences("", self.registration, asked))
         if not found:
             return
         if all(path == "source" for path, _, _ in found):
@@ -238,29 +264,3 @@ def _canonical(registration: dict[str, Any]) -> str:
         return json.dumps(registration, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"a registration must be plain JSON with finite numbers: {error}.") from error
-
-
-def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield where two JSON values differ: the place, what is there, what was asked."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            name = key if key.isidentifier() else _brief(key)
-            deeper = f"{path}.{name}" if path else name
-            if key not in old:
-                yield deeper, "nothing", _brief(new[key])
-            elif key not in new:
-                yield deeper, _brief(old[key]), "nothing"
-            else:
-                yield from _differences(deeper, old[key], new[key])
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for at, pair in enumerate(zip(old, new, strict=True)):
-            yield from _differences(f"{path}[{at}]", *pair)
-    elif repr(old) != repr(new):  # as text, since 1, 1.0 and true are three things
-        yield path, _brief(old), _brief(new)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    if len(text) <= 60:
-        return text
-    return f"{len(value)} items {text[:40]}..." if isinstance(value, list) else f"{text[:50]}..."

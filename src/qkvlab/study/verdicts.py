@@ -6,24 +6,26 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 from qkvlab import __version__, claims
 from qkvlab.study.cells import Result
 from qkvlab.study.decisions import Findings
+from qkvlab.study.sessions import Session, account
 
 
-def document(findings: Findings) -> dict[str, Any]:
-    """Return the document; equal results give equal documents."""
+def document(findings: Findings, sessions: Sequence[Session] = ()) -> dict[str, Any]:
+    """Return the document; equal results and calls give equal documents."""
     return {
         "comparisons": [_row(findings, key, name) for key in findings.settings for name in findings.compared(key)],
         "claims": [claims.to_row(told) for told in claims.told(findings)],
-        "origin": origin(findings),
+        "origin": origin(findings, sessions),
     }
 
 
-def origin(findings: Findings) -> dict[str, Any]:
-    """Say where the results come from."""
+def origin(findings: Findings, sessions: Sequence[Session] = ()) -> dict[str, Any]:
+    """Say where the results come from, and how long the calls that made them took."""
     results = findings.results.values()
     return {
         "qkvlab": __version__,
@@ -35,6 +37,7 @@ def origin(findings: Findings) -> dict[str, Any]:
         "seeds": {k: [v[0], v[-1], len(v)] for k, v in findings.registration["seeds"].items()},
         "cells": len(findings.results),
         "model_seconds": round(math.fsum(r.seconds for r in results), 1),
+        "wall": account(sessions),
         "devices": sorted({r.device for r in results}),
         "versions": {
             k: sorted({r.versions.get(k, "?") for r in results}) for k in ("qkvlab", "python", "torch", "numpy")

@@ -74,6 +74,11 @@ class Cluster:
         """See `place.Place`."""
         return f"ray {self._address}"
 
+    @property
+    def cores(self) -> int | None:
+        """See `place.Place`."""
+        return cores() if self._address == "local" else None
+
     def shapes(self) -> list[tuple[int, int]]:
         """See `place.Place`; one thread for each worker, since Ray counts cores.
 

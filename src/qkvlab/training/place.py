@@ -21,12 +21,15 @@ class Place(Protocol):
     Attributes:
         name: part of the key of a measured layout; empty for the whole of this machine.
         kind: device of every worker: cpu, cuda or mps.
+        cores: that the workers share; None where they are on other machines.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def cores(self) -> int | None: ...
 
     def shapes(self) -> list[tuple[int, int]]:
         """Return the (processes, threads of each) that a trial compares; the first has the most processes."""
@@ -68,6 +71,11 @@ class Here:
     def kind(self) -> str:
         """See `Place`."""
         return self.devices.kind
+
+    @property
+    def cores(self) -> int:
+        """See `Place`."""
+        return cores()
 
     def shapes(self) -> list[tuple[int, int]]:
         """See `Place`."""
