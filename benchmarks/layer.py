@@ -4,7 +4,8 @@
 
 d_model 512, 8 heads, no biases, the same weights on all sides; before anything is timed all sides must compute the same
 numbers. Sides take turns in one process in an order that rotates, so that whatever else the machine does falls on all.
-A ratio is the median over the rounds of our time by that of the peer whose median is the lowest. Designs are held
+A ratio is the median over the rounds of our time by that of the peer whose median is the lowest. Our layer is prepared
+(`Attention.prepare`), which tells without gradients alone; as it comes it stands beside. Designs are held
 against QKV in the same way, beside what they cost: FLOPs of the layer, or bytes read in one step of decoding.
 """
 
@@ -107,6 +108,8 @@ def beside_others(kind: str, seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for precision, dtype in PRECISIONS.items():
         sides = [Ours(layer := build("QKV", dtype)), *peers(layer)]
+        if kind == "forward":
+            sides.append(Ours(build("QKV", dtype), prepared=False))
         if kind == "decoding":
             for context in CONTEXTS:
                 past, x = draw(BATCH, context, D_MODEL, dtype=dtype), draw(BATCH, 1, D_MODEL, dtype=dtype)
@@ -144,7 +147,9 @@ def _row(label: str, calls: dict[str, Callable[[], Any]], dtype: torch.dtype, se
     for name, call in calls.items():
         same(f"{label}: {name}", _listed(call()), wanted, dtype)
     found = turns(calls, seconds)
-    best = min((name for name in calls if name != "qkvlab"), key=lambda name: statistics.median(found[name]))
+    best = min(
+        (name for name in calls if not name.startswith("qkvlab")), key=lambda name: statistics.median(found[name])
+    )
     ratios = {name: round(ratio(found["qkvlab"], found[name]), 3) for name in calls if name != "qkvlab"}
     row = {
         "point": label,

@@ -20,12 +20,11 @@ Step = Callable[[Tensor], Tensor]
 
 
 class Ours:
-    """The layer of this package."""
+    """The layer of this package, as who serves it has it: prepared; or as it comes."""
 
-    name = "qkvlab"
-
-    def __init__(self, layer: Attention) -> None:
-        self.module = layer
+    def __init__(self, layer: Attention, *, prepared: bool = True) -> None:
+        self.module = layer.prepare() if prepared else layer
+        self.name = "qkvlab" if prepared else "qkvlab as it comes"
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         return self.module(x, causal=causal)

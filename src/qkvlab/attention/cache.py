@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention.direct import direct, multiplied
-from qkvlab.attention.prepared import Prepared, can_be_followed
+from qkvlab.attention.following import can_be_followed
+from qkvlab.attention.prepared import Prepared
 from qkvlab.attention.visible import Span
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design

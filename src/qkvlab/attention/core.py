@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qkvlab.attention import small
+from qkvlab.attention import halves, small
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
@@ -105,7 +105,8 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
             found.append(checkpoint(_block, *parts, visible, scoring, rows, keys, use_reentrant=False))
         else:
             found.append(_block(*parts, visible, scoring, rows, keys))
-    return torch.cat(found, -2)
+    # joined where the kernels wrote them, token by token with heads side by side, as W_O reads them
+    return torch.cat([part.swapaxes(-3, -2) for part in found], -3).swapaxes(-3, -2)
 
 
 def attend_small(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
@@ -162,16 +163,21 @@ def _fused(
         v = k if _is_front(v, k) else F.pad(v, (0, c - e))
     if scoring.root != 1:  # here, for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
         q = q * (1 / scoring.root)
-    out = F.scaled_dot_product_attention(
-        _with_channels_side_by_side(q),
-        _with_channels_side_by_side(k),
-        _with_channels_side_by_side(v),
-        attn_mask=allowed,
-        dropout_p=scoring.dropout,
-        is_causal=causal,
-        scale=1.0,
-        enable_gqa=q.shape[-3] != k.shape[-3],
-    )
+    q, k, v = (_with_channels_side_by_side(part) for part in (q, k, v))
+    out = None
+    if causal and not (torch.compiler.is_compiling() or _inside_func()) and halves.pay(q, k, v):
+        out = halves.attend(q, k, v)
+    if out is None:
+        out = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=allowed,
+            dropout_p=scoring.dropout,
+            is_causal=causal,
+            scale=1.0,
+            enable_gqa=q.shape[-3] != k.shape[-3],
+        )
     return out if c == e else out[..., :e]
 
 

@@ -17,6 +17,7 @@ from qkvlab.attention.fitting import require_device, require_memory, require_tok
 from qkvlab.attention.making import found, make
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
+from qkvlab.attention.ready import Preparation
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
 from qkvlab.attention.visible import Visible, standing
@@ -81,6 +82,7 @@ class Attention(nn.Module):
         found(self.design, self.dims)  # once per design and sizes: here, and not in anybody's count or trace
         said = Scoring.of(self.design, self.dims, self.projections.weights)
         self._scoring = said if said.fusible else None  # which no weight can change
+        self._preparation: Preparation | None = None
 
     def forward(
         self,
@@ -143,6 +145,15 @@ class Attention(nn.Module):
         """
         self.require_tokens(x, positions)
         return self.projections.remember(x, positions)
+
+    def prepare(self) -> Attention:
+        """Keep a copy of the matrices side by side, so that forwards without gradients are faster; returns the layer.
+
+        The copy is made anew when a parameter was written to. What is written through ``.data`` is not seen: call this
+        again then.
+        """
+        self._preparation = Preparation()
+        return self
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention, route: Route = "fused") -> Attention:
@@ -225,28 +236,25 @@ class Attention(nn.Module):
         self.require_tokens(x, positions)
         require_device("padding", padding, x)
         require_device("mask", mask, x)
-        own, scoring = memory is None, self.scoring()
+        scoring, at = self.scoring(), positions
         if memory is None:
-            weights, at = self.projections.weights, positions
-            if folds:
-                q, k, v, scoring = make(self.design, self.dims, weights, x, positions, scoring)
+            ready = self._preparation.of(self, x) if folds and self._preparation is not None else None
+            if ready is not None:
+                q, k, v, scoring = ready.make(x, positions)
+            elif folds:
+                q, k, v, scoring = make(self.design, self.dims, self.projections.weights, x, positions, scoring)
             else:
-                q, memory = self.design.project(weights, x, self.dims, positions)
-                k, v = self.design.recall(weights, memory, self.dims)
+                q, kept = self.projections.project(x, positions)
+                k, v = self.projections.recall(kept)
         else:
             require_memory(memory, x, self.design, self.dims)
             standing_at = standing(x.shape[-2], memory, causal) if positions is None else positions
             q, (k, v), at = self.projections.ask(x, standing_at), self.projections.recall(memory), memory.positions
             if at is not None or x.shape[-2] > k.shape[-2]:  # else `Visible` says the same without a tensor
                 positions = standing_at
+        shape = (*q.shape[:-1], k.shape[-2])
         visible = self.visible(
-            (*q.shape[:-1], k.shape[-2]),
-            x.device,
-            own=own,
-            causal=causal,
-            padding=padding,
-            mask=mask,
-            positions=(positions, at),
+            shape, x.device, own=memory is None, causal=causal, padding=padding, mask=mask, positions=(positions, at)
         )
         return q, _without_padding(k, padding), _without_padding(v, padding), visible, scoring
 

@@ -47,14 +47,14 @@ def make(
     factor = 1.0 if name is None else 1 / scoring.root
     if plain is not None and core.only_numbers():
         made = _products(plain, weights, x.flatten(0, -2), factor)
-        return *_heads(plain, made, x), _left(scoring, factor)
+        return *cut_into_heads(plain, made, x), _left(scoring, factor)
     if name is not None and x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
         weights = {**weights, name: weights[name] * factor}
     else:
         factor = 1.0
     if plain is not None:
         made = {each: x @ weights[each] for each in plain.matrices}
-        return *_heads(plain, made, x), _left(scoring, factor)
+        return *cut_into_heads(plain, made, x), _left(scoring, factor)
     q, memory = design.project(weights, x, dims, positions)
     return q, *design.recall(weights, memory, dims), _left(scoring, factor)
 
@@ -73,8 +73,8 @@ def _products(plain: Cut, weights: dict[str, Tensor], x: Tensor, factor: float) 
     return dict(zip(plain.matrices, made, strict=True))
 
 
-def _heads(plain: Cut, made: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # products (n, columns) or (..., t, columns), or x itself -> (..., heads, t, c)
+def cut_into_heads(plain: Cut, made: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut q, k and v out of products (n, columns) or (..., t, columns), or of x itself: (..., heads, t, c)."""
     q, k, v = (
         part.view(*x.shape[:-1], heads, part.shape[-1] // heads).transpose(-3, -2)
         for part, heads in ((x if name == X else made[name], heads) for name, heads in plain.parts)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention.direct import direct, multiplied
+from qkvlab.attention.following import Followed
 from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Memory
 from qkvlab.designs import Design
@@ -25,18 +26,10 @@ def continued(first: int, x: Tensor) -> Tensor:
     return torch.arange(first, first + x.shape[1], device=x.device)
 
 
-def can_be_followed(layer: Attention) -> bool:
-    """Whether writing to the layer's matrices is seen: not where they are computed, nor made in inference mode."""
-    held = layer.projections._parameters
-    return all(name in held for name in layer.projections.weights) and not any(
-        weight is not None and weight.is_inference() for weight in held.values()
-    )
-
-
 class Prepared:
     """The matrices of a layer side by side, so that x is read once; W_Q is divided by the root where that says all.
 
-    It stands as long as every parameter is the same tensor, unwritten since: writing through ``.data`` is not seen.
+    It stands as long as every parameter is as it was, see `Followed`.
 
     Args:
         layer: whose weights.
@@ -46,7 +39,7 @@ class Prepared:
     def __init__(self, layer: Attention, design: Design) -> None:
         self.design, self._weights = design, layer.projections.weights
         self.scoring = Scoring.of(design, layer.dims, self._weights)
-        self._written = {name: (weight, weight._version, weight.data_ptr()) for name, weight in self._weights.items()}
+        self._followed = Followed(layer)
         first = [f"{name}_down" if f"{name}_down" in self._weights else name for name in design.products(layer.dims)]
         first = [name for name in first if name in multiplied(design, layer.dims)]
         self._names = [f"made:{name}" for name in first]
@@ -67,11 +60,7 @@ class Prepared:
 
     def stands(self, layer: Attention, design: Design) -> bool:
         """Whether nothing has been written to the layer's parameters since."""
-        now = layer.projections._parameters
-        return self.design is design and all(
-            now.get(name) is seen and seen._version == version and seen.data_ptr() == at
-            for name, (seen, version, at) in self._written.items()
-        )
+        return self.design is design and self._followed.stands(layer)
 
     def project(self, layer: Attention, x: Tensor, first: int) -> tuple[Tensor, Memory]:
         """Do what `Design.project` does for tokens of which the first stands at ``first``."""
