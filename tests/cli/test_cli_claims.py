@@ -41,7 +41,8 @@ def folder(tmp_path_factory):
 def run(found: Findings, cell: Cell) -> Result:
     noise = random.Random(hashlib.sha256(repr(cell).encode()).digest()).gauss(0, 0.004)
     metrics = {"error": ERRORS[cell.design] + noise, "coverage": 0.5}
-    return Result(cell, metrics, False, (1.0,), 1, 60.0, 1, "cpu", source=found.registration["source"])
+    steps = found.settings[cell.task, cell.setting]["steps"]
+    return Result(cell, metrics, False, (1.0,), steps, 60.0, 1, "cpu", source=found.registration["source"])
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_one_program_trains_all_designs_that_it_can_hold(tmp_path, monkeypatch):
     assert {told[-1].programs[SETTING, name] for name in ("QQV", "uniform")} == {"QKV"}
     for lang, said in (("en", "x1 (by the program of QKV)"), ("zh", "x1（用 QKV 的程序）")):
         for name, shown in (("QQV", True), ("QKV", False)):
-            group = Group((Cell(*SETTING, name, "judge", 1000, 0.01),))
+            group = Group((Cell(*SETTING, name, "judge", 1000, 0.01),), at_once=1)
             now = replace(told[-1], running=(group,), note="", layout=layout())
             assert (said in Live(Console(), lang)._line(now)) is shown
 

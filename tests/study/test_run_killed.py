@@ -20,6 +20,7 @@ from qkvlab.study.decisions import Findings
 from qkvlab.study.run import run
 from qkvlab.study.spec import Spec
 from qkvlab.study.store import Store
+from qkvlab.training.halving import STOPPED
 
 RUNNER = Path(__file__).with_name("runner.py")
 KILLS = 20
@@ -38,6 +39,9 @@ def check(folder: Path, acknowledged: int, before: set) -> set:
     assert len(cells) == len(found) and before <= cells
     assert len(found) >= acknowledged
     for one in found:
+        if STOPPED in one.metrics:  # which depends on the other rates of its design
+            assert one.cell.role == "tune"
+            continue
         expected = result(one.cell, WORLD)
         assert (
             repr(sorted(one.metrics.items())) == repr(sorted(expected.metrics.items()))

@@ -5,7 +5,7 @@ x (b, t, d)    memory: what `remember` kept of (b, s, d)    output (b, t, d)
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
 
 Route = Literal["fused", "small", "plain"]
-_ROUTES = {"fused": core.attend_fused, "small": core.attend_small, "plain": core.attend}
 
 
 class Attention(nn.Module):
@@ -67,8 +66,8 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if route not in _ROUTES:
-            raise BadInput(f"route must be one of {', '.join(_ROUTES)}; got {route!r}.")
+        if route not in get_args(Route):
+            raise BadInput(f"route must be one of {', '.join(get_args(Route))}; got {route!r}.")
         if not isinstance(design, (str, Design)):
             raise BadInput(f"design must be a name such as 'QQV' or a Design; got {design!r}.")
         if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
@@ -119,7 +118,8 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        return self.join(_ROUTES[self.route](q, k, v, visible, scoring))
+        attend = {"fused": core.attend_fused, "small": core.attend_small, "plain": core.attend}[self.route]
+        return self.join(attend(q, k, v, visible, scoring))
 
     def trace(
         self,

@@ -22,12 +22,11 @@ from torch.func import functional_call, vmap
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
+from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
 from qkvlab.training.steps import CannotCompile, Products, Stack, Step, compiled, plain, short
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""Of AdamW, as torch names them."""
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
 """What this process has compiled or laid into what it has compiled, or could not."""
 
@@ -209,59 +208,6 @@ def _trained(group: Together, steps: int | None) -> list[Trained]:
     for _ in range(group.total if steps is None else steps):
         group.step()
     return group.finish()
-
-
-class StackedAdamW:
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping, each model by its own norm and rate.
-
-    torch's fused kernel runs over the stacked weights; models whose rates differ are different stretches of them.
-
-    Args:
-        weights: stacked weights, changed in place.
-        rates: learning rate of each model.
-    """
-
-    def __init__(self, weights: Stack, rates: Sequence[float]) -> None:
-        self.names = list(weights)
-        edges = [i for i in range(len(rates)) if i == 0 or rates[i] != rates[i - 1]]
-        self.stretches = [slice(a, b) for a, b in zip(edges, [*edges[1:], len(rates)], strict=True)]
-        self.rates = [rates[stretch.start] for stretch in self.stretches]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": [weights[name][stretch] for name in self.names]} for stretch in self.stretches],
-            betas=recipe.BETAS,
-            eps=recipe.EPS,
-            weight_decay=recipe.WEIGHT_DECAY,
-            fused=True,
-        )
-
-    def step(self, gradients: Stack, factor: float) -> None:
-        """Clip and apply stacked gradients, which are used up; ``factor`` scales every rate."""
-        grads = [gradients[name] for name in self.names]
-        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
-        # as torch's clip_grad_norm_: a norm below the bound leaves gradients alone
-        clip = (recipe.CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
-        for g in grads:
-            g.mul_(clip.view(-1, *[1] * (g.ndim - 1)))
-        for stretch, rate, group in zip(self.stretches, self.rates, self.optimiser.param_groups, strict=True):
-            group["lr"] = rate * factor
-            for parameter, g in zip(group["params"], grads, strict=True):
-                parameter.grad = g[stretch]
-        self.optimiser.step()
-
-    def moments(self) -> dict[str, Stack]:
-        """Return what is remembered of past gradients, stacked like the weights."""
-        kept = [[self.optimiser.state[p] for p in group["params"]] for group in self.optimiser.param_groups]
-        return {
-            kind: {name: torch.cat([each[i][kind] for each in kept]) for i, name in enumerate(self.names)}
-            for kind in MOMENTS
-        }
-
-    def resume(self, moments: dict[str, Stack], steps: int) -> None:
-        """Go on after so many steps, with what was remembered of models that are these."""
-        for stretch, group in zip(self.stretches, self.optimiser.param_groups, strict=True):
-            for name, p in zip(self.names, group["params"], strict=True):
-                count = torch.tensor(float(steps), device=p.device)
-                self.optimiser.state[p] = {"step": count, **{kind: moments[kind][name][stretch] for kind in MOMENTS}}
 
 
 def _once(key: tuple[Any, ...], make: Callable[[], Step]) -> Step:

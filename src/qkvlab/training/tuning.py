@@ -16,10 +16,11 @@ from torch import Tensor
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
+from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.halving import STOPPED, Contest
 from qkvlab.training.recipe import Run, Trained
 from qkvlab.training.steps import Products
-from qkvlab.training.together import Compiled, StackedAdamW, Together
+from qkvlab.training.together import Compiled, Together
 
 Seat = tuple[Together, int]
 """Where a model is: its group and its place there."""
