@@ -30,13 +30,17 @@ _gradient: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_fo
 
 
 def pay(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether halves are possible here and faster: single precision, plain tensors of an even number of tokens."""
+    """Whether halves are possible here and faster: single precision, plain tensors of an even number of tokens.
+
+    And tokens that lie one behind the other through the whole batch, so that halves are read where they are.
+    """
     tokens = q.shape[-2]
     if not (LEAST <= tokens <= MOST and tokens % 2 == 0) or _kernel is None or _gradient is None:
         return False
     plain = all(type(x) is Tensor and x.dtype == PRECISION and x.device.type == "cpu" for x in (q, k, v))
     chosen = torch.backends.cuda.flash_sdp_enabled() and not torch.is_autocast_enabled("cpu")
-    return plain and chosen and q.shape[0] > 0 and q.shape[-1] == v.shape[-1] == k.shape[-1] > 0
+    lie = all(x.shape[0] == 1 or x.stride(0) == tokens * x.stride(-2) for x in (q, k, v))
+    return plain and chosen and lie and q.shape[0] > 0 and q.shape[-1] == v.shape[-1] == k.shape[-1] > 0
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
