@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qkvlab.errors import BadInput
 
@@ -140,6 +140,10 @@ class HeadSizes:
     values: int
     channels: int
     value_channels: int
+
+
+Products = Literal["fp32", "bf16"]
+"""Precision of matrix products in training."""
 
 
 @dataclass(frozen=True)

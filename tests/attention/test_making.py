@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from writing import assigned, given_other_data, loaded, optimised, written_in_place, written_through_data
 
 from qkvlab.attention.direct import Cut, X, cut
 from qkvlab.contracts import Dims
@@ -68,32 +69,6 @@ def test_every_way_of_turning_is_one(options, dtype):
             assert got.dtype == dtype and (heads == before).all()
             rounding = 4 * torch.finfo(dtype).eps * abs(wanted).max()
             torch.testing.assert_close(got.double(), torch.as_tensor(wanted), rtol=0, atol=rounding)
-
-
-def written_in_place(layer):
-    layer.projections.q.mul_(2)
-
-
-def written_through_data(layer):
-    layer.projections.k.data.mul_(2)
-
-
-def given_other_data(layer):
-    layer.projections.v.data = 2 * layer.projections.v.data
-
-
-def optimised(layer):
-    for weight in layer.parameters():
-        weight.grad = torch.ones_like(weight)
-    torch.optim.AdamW(layer.parameters(), lr=0.1).step()
-
-
-def loaded(layer):
-    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()})
-
-
-def assigned(layer):
-    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()}, assign=True)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qkvlab.attention import decoding, prepared
+from qkvlab.attention import decoding, direct, prepared
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.direct import multiplied
 from qkvlab.attention.visible import Span
@@ -200,7 +200,7 @@ BUGS = [
     (STEPS, "QKV+later+near", {(Cache, "recall"): recalled_tokens_stand_at_the_front}),
     (STEPS, "QKV/rope", {(prepared, "continued"): position_off_by_one}),
     (STEPS, "QKV/rope", {(prepared, "continued"): positions_begin_anew}),
-    (STEPS, "QKV/sin", {(ways, "times"): changed_tokens_take_old_products, (prepared, "multiplied"): found_anew}),
+    (STEPS, "QKV/sin", {(ways, "times"): changed_tokens_take_old_products, (direct, "multiplied"): found_anew}),
     (STEPS, "QKV/rope", {(prepared.Prepared, "__init__"): root_left_out}),
     (STEPS, "QKV", {(prepared.Prepared, "__init__"): root_divided_twice}),
     (STEPS, "QKV+falling", {(decoding, "visible"): distance_counts_from_the_front}),

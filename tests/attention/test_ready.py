@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from writing import assigned, given_other_data, loaded, optimised, replaced, written_in_place, written_through_data
 
 from qkvlab import Attention
 from qkvlab.attention import following, ready
@@ -82,34 +83,8 @@ def test_rows_of_products_do_not_stand_whole_kilobytes_apart():
         torch.testing.assert_close(layer.prepare()(x), wanted)
 
 
-def written_in_place(layer):
-    layer.projections.q.mul_(2)
-
-
-def given_other_data(layer):
-    layer.projections.v.data = 2 * layer.projections.v.data
-
-
-def optimised(layer):
-    for weight in layer.parameters():
-        weight.grad = torch.ones_like(weight)
-    torch.optim.AdamW(layer.parameters(), lr=0.1).step()
-
-
-def loaded(layer):
-    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()})
-
-
-def assigned(layer):
-    layer.load_state_dict({name: 2 * weight for name, weight in layer.state_dict().items()}, assign=True)
-
-
-def replaced(layer):
-    layer.projections.k = torch.nn.Parameter(2 * layer.projections.k)
-
-
 def written_through_data_and_prepared(layer):
-    layer.projections.k.data.mul_(2)
+    written_through_data(layer)
     layer.prepare()
 
 

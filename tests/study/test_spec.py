@@ -125,7 +125,7 @@ def test_alpha_is_a_probability_that_a_study_can_have(value):
 
 def test_products_in_bf16_where_verdicts_are_known_to_stay():
     mixed = make(**{**GOOD, "tasks": ("library", "text")}, products="bf16")
-    assert mixed.halves("text") and not mixed.halves("library")
+    assert mixed.products_of("text") == "bf16" and mixed.products_of("library") == "fp32"
     registered = {each["task"]: each["facts"].get("products") for each in register(mixed)["tasks"]}
     assert registered == {"library": None, "text": "bf16"}
     assert "leave --products out" in refused(tasks=("library",), products="bf16")

@@ -108,6 +108,13 @@ def multiplied(design: Design, dims: Dims) -> frozenset[str]:
     return frozenset(name for name in weights if f"made:{name}" in asked)
 
 
+def first_products(design: Design, dims: Dims, weights: Weights) -> list[str]:
+    """Name the matrices that x itself passes in a layer with these weights: the first of two where there are two."""
+    passed = multiplied(design, dims)
+    names = (f"{name}_down" if f"{name}_down" in weights else name for name in design.products(dims))
+    return [name for name in names if name in passed]
+
+
 class _Products(TorchDispatchMode):
     """Remembers which tensor is x times which matrix, as long as nobody writes into it."""
 

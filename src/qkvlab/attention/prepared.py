@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qkvlab.attention.direct import direct, multiplied
+from qkvlab.attention.direct import direct, first_products
 from qkvlab.attention.following import Followed
 from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Memory
@@ -40,8 +40,7 @@ class Prepared:
         self.design, self._weights = design, layer.projections.weights
         self.scoring = Scoring.of(design, layer.dims, self._weights)
         self._followed = Followed(layer)
-        first = [f"{name}_down" if f"{name}_down" in self._weights else name for name in design.products(layer.dims)]
-        first = [name for name in first if name in multiplied(design, layer.dims)]
+        first = first_products(design, layer.dims, self._weights)
         self._names = [f"made:{name}" for name in first]
         parts = [self._weights[name] for name in first]
         says = direct(design, layer.dims)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention import core
-from qkvlab.attention.direct import multiplied
+from qkvlab.attention.direct import first_products
 from qkvlab.attention.following import Followed, can_be_followed
 from qkvlab.attention.making import cut_into_heads, found
 from qkvlab.attention.scoring import Scoring
@@ -40,10 +40,7 @@ class Ready:
         if self._plain is not None:
             self._first = list(self._plain.matrices)
         else:
-            first = (
-                f"{name}_down" if f"{name}_down" in weights else name for name in layer.design.products(layer.dims)
-            )
-            self._first = [name for name in first if name in multiplied(layer.design, layer.dims)]
+            self._first = first_products(self._design, self._dims, weights)
         parts = [weights[name].detach() for name in self._first]
         parts += _room(parts) if len(parts) > 1 else []
         self._columns = [part.shape[1] for part in parts]

@@ -41,33 +41,32 @@ inline X rounded(float y) { return y; }
 inline V &at(float *p) { return *reinterpret_cast<V *>(p); }
 inline const V &at(const float *p) { return *reinterpret_cast<const V *>(p); }
 
+struct Larger {
+    template <class W>
+    static W of(W a, W b) { return b > a ? b : a; }
+};
+struct Sum {
+    template <class W>
+    static W of(W a, W b) { return a + b; }
+};
+
 // by halves, so that the reductions of several rows run side by side
-template <int N>
-inline float largest(const float *x) {
-    typedef float W __attribute__((vector_size(4 * N / 2)));
-    W a, b;
-    std::memcpy(&a, x, sizeof a);
-    std::memcpy(&b, x + N / 2, sizeof b);
-    a = b > a ? b : a;
-    return largest<N / 2>(reinterpret_cast<const float *>(&a));
+template <class Join, int N>
+inline float reduced(const float *x) {
+    if constexpr (N == 2) {
+        return Join::of(x[0], x[1]);
+    } else {
+        typedef float W __attribute__((vector_size(4 * N / 2)));
+        W a, b;
+        std::memcpy(&a, x, sizeof a);
+        std::memcpy(&b, x + N / 2, sizeof b);
+        a = Join::of(a, b);
+        return reduced<Join, N / 2>(reinterpret_cast<const float *>(&a));
+    }
 }
-template <>
-inline float largest<2>(const float *x) { return x[1] > x[0] ? x[1] : x[0]; }
 
-template <int N>
-inline float total(const float *x) {
-    typedef float W __attribute__((vector_size(4 * N / 2)));
-    W a, b;
-    std::memcpy(&a, x, sizeof a);
-    std::memcpy(&b, x + N / 2, sizeof b);
-    a += b;
-    return total<N / 2>(reinterpret_cast<const float *>(&a));
-}
-template <>
-inline float total<2>(const float *x) { return x[0] + x[1]; }
-
-inline float largest(const V &x) { return largest<L>(reinterpret_cast<const float *>(&x)); }
-inline float total(const V &x) { return total<L>(reinterpret_cast<const float *>(&x)); }
+inline float largest(const V &x) { return reduced<Larger, L>(reinterpret_cast<const float *>(&x)); }
+inline float total(const V &x) { return reduced<Sum, L>(reinterpret_cast<const float *>(&x)); }
 
 // e^x to about one rounding of fp32; 0 below the smallest normal number, NaN for NaN
 inline V exponential(V x) {

@@ -257,8 +257,8 @@ def _measure(
     name = findings.designs(key)[0]
     design = designs.parse(name)
     rates, seeds = spec.tuning(task)
-    products = "bf16" if spec.halves(task) else "fp32"
-    order = Order(*key, name, ((seeds[0], rates[0]),), device=place.kind, text=spec.text, products=products)
+    runs, products = ((seeds[0], rates[0]),), spec.products_of(task)
+    order = Order(*key, name, runs, device=place.kind, text=spec.text, products=products)
     facts = findings.settings[key]["facts"]
     layout, workers = layouts.find(
         order, facts, lambda text: tell(f"{task}: {text}"), place=place,

@@ -87,7 +87,7 @@ def source_hash(task_names: Iterable[str]) -> str:
 def _setting(spec: Spec, task_name: str, setting: str) -> dict[str, Any]:
     task = spec.task(task_name)
     rates, seeds = spec.tuning(task_name)
-    delta = spec.delta if spec.delta is not None else task.delta
+    delta, products = spec.delta if spec.delta is not None else task.delta, spec.products_of(task_name)
     arms = {}
     for name in dict.fromkeys([*spec.arms(task_name), FLOOR]):
         cost = task.cost(setting, designs.parse(name))
@@ -107,6 +107,6 @@ def _setting(spec: Spec, task_name: str, setting: str) -> dict[str, Any]:
         "bar": task.bar(setting),
         "steps": task.steps(setting),
         "tuning": {"rates": list(rates), "seeds": list(seeds)},
-        "facts": {**task.facts(setting), **({"products": "bf16"} if spec.halves(task_name) else {})},
+        "facts": {**task.facts(setting), **({} if products == "fp32" else {"products": products})},
         "arms": arms,
     }

@@ -251,7 +251,7 @@ class _Runner:
             keep=tuple(i for i, cell in enumerate(group.cells) if self._shown(cell)),
             device=self.place.kind,
             text=self.spec.text and self.spec.text.absolute(),
-            products="bf16" if self.spec.halves(group.key[0]) else "fp32",
+            products=self.spec.products_of(group.key[0]),
             contest=self.findings.contest(group.cells),
             at_once=group.at_once,
             **self._compiled(group),

@@ -8,11 +8,12 @@ import stat
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from qkvlab import designs, tasks
+from qkvlab.contracts import Products
 from qkvlab.errors import BadInput, Refusal, unknown
 from qkvlab.tasks import Match, Task
 
@@ -54,7 +55,7 @@ class Spec(BaseModel):
     also: dict[str, tuple[str, ...]] = {}
     match: tuple[Match, ...] = Field(default=("none",), min_length=1)
     text: Path | None = None
-    products: Literal["fp32", "bf16"] = "fp32"
+    products: Products = "fp32"
     rates: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = Field(default=None, min_length=1)
     halving: Annotated[bool, Field(strict=True)] = True
@@ -166,9 +167,9 @@ class Spec(BaseModel):
         rates = own.rates if self.rates is None else self.rates
         return rates, own.tune_seeds if self.tune_seeds is None else self.tune_seeds
 
-    def halves(self, task: str) -> bool:
-        """Whether a task is trained with bf16 products."""
-        return self.products == "bf16" and self.task(task).halves
+    def products_of(self, task: str) -> Products:
+        """Return the precision of products with which a task is trained."""
+        return self.products if self.task(task).halves else "fp32"
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every (task, setting) of the study, in the order in which they run."""

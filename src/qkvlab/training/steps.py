@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +20,9 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from qkvlab.attention import Attention, small
+from qkvlab.contracts import Products
 
 Stack = dict[str, Tensor]
-Products = Literal["fp32", "bf16"]
 Step = Callable[..., tuple[Stack, Tensor]]
 """(trained weights, fixed weights, targets, *inputs), all stacked -> (gradients, losses (m,))."""
 

@@ -9,6 +9,7 @@ the stacked weights; no number of one model enters another, so one that diverges
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from qkvlab.contracts import Products
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
 from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
-from qkvlab.training.steps import CannotCompile, Products, Stack, Step, compiled, plain, short
+from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, plain, short
 
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
 """What this process has compiled or laid into what it has compiled, or could not."""
@@ -97,17 +99,16 @@ class Together:
 
     def curves(self, stretch: int) -> list[list[float]]:
         """Return the losses so far of every model, means over stretches of so many steps."""
-        return recipe.stretches(self._losses(), stretch)
+        losses = torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
+        return recipe.stretches(losses, stretch)
 
     def as_trained(self, i: int, curve: Sequence[float], metrics: dict[str, float]) -> Trained:
         """Return a model as it is now, with the numbers that are said of it."""
         every = {**self.weights, **self.fixed}
-        finite = torch.isfinite(self._losses()[:, i]).all() and all(torch.isfinite(w[i]).all() for w in every.values())
+        # means over stretches of losses are finite where all of these are
+        finite = all(map(math.isfinite, curve)) and all(torch.isfinite(w[i]).all() for w in every.values())
         state = {name: w[i].cpu().clone() for name, w in every.items()}
-        return Trained(tuple(curve), metrics, not bool(finite), state, len(self.losses))
-
-    def _losses(self) -> Tensor:
-        return torch.stack(self.losses) if self.losses else torch.zeros(0, len(self.runs))
+        return Trained(tuple(curve), metrics, not finite, state, len(self.losses))
 
     def _given(self, i: int) -> Given:
         return self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from qkvlab.contracts import Products
 from qkvlab.designs import Design
 from qkvlab.tasks import Task
 from qkvlab.training import recipe
 from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.halving import STOPPED, Contest
 from qkvlab.training.recipe import Run, Trained
-from qkvlab.training.steps import Products
 from qkvlab.training.together import Compiled, Together
 
 Seat = tuple[Together, int]

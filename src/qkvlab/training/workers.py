@@ -19,7 +19,7 @@ from qkvlab.training.faults import OutOfMemory, is_of_memory
 from qkvlab.training.halving import Contest
 
 if TYPE_CHECKING:
-    from qkvlab.training.steps import Products
+    from qkvlab.contracts import Products
     from qkvlab.training.together import Together
 
 
