@@ -11,16 +11,19 @@ softmax, losses and exams stay in fp32.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._inductor import standalone_compile
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from qkvlab.attention import Attention, small
 from qkvlab.contracts import Products
+from qkvlab.training.turns import turn
 
 Stack = dict[str, Tensor]
 Step = Callable[..., tuple[Stack, Tensor]]
@@ -48,29 +51,59 @@ def short(skeleton: nn.Module) -> nn.Module:
     return model
 
 
-def compiled(step: Step, *example: Stack | Tensor) -> Step:
+def compiled(step: Step, own: Stack, rest: Stack, *data: Tensor) -> Step:
     """Return a step as one compiled program, for stacks of exactly the sizes of the example.
 
     Args:
         step: see `plain`; of a `short` model it is faster.
-        example: what it takes; nothing of it is changed.
+        own: trained weights of the example, of which nothing is changed.
+        rest: its fixed weights.
+        data: its targets and inputs.
 
     Raises:
         CannotCompile: no working compiler, or one that fails on this program.
     """
+    trained, fixed = list(own), list(rest)
+
+    def flat(own: Stack, rest: Stack, *data: Tensor) -> list[Tensor]:
+        return [*(own[name] for name in trained), *(rest[name] for name in fixed), *data]
+
+    def traced(*tensors: Tensor) -> list[Tensor]:
+        left = iter(tensors)
+        gradients, losses = step(*({name: next(left) for name in names} for names in (trained, fixed)), *left)
+        return [*(gradients[name] for name in trained), losses]
+
     try:
+        tensors = flat(own, rest, *data)
         # traced here, so that each program has code of its own: what is compiled for one design slows no other
-        graph = make_fx(step)(*example)
-        # whoever calls it gives what the example was: asking at every step would take as long as a small product
-        program = torch.compile(graph, fullgraph=True, dynamic=False, options={"guard_filter_fn": _none})
-        program(*example)  # torch.compile waits for the first call
+        graph = make_fx(traced)(*tensors)
+        with turn(graph.code):
+            # no guards: whoever calls it gives what the example was, and asking would take as long as a small product
+            program = standalone_compile(
+                graph, [*tensors], dynamic_shapes="from_example_inputs",
+                options={"config_patches": _CPU if tensors[0].device.type == "cpu" else {}},
+            )  # fmt: skip
+            program(*tensors)  # a compiler that fails may do so only now
     except Exception as error:  # whatever it is, plain steps need no compiler, and fail by themselves if they must
         raise CannotCompile(_reason(error)) from error
-    return program
+
+    def taken(*given: Any) -> tuple[Stack, Tensor]:
+        *gradients, losses = program(*flat(*given))
+        return dict(zip(trained, gradients, strict=True)), losses
+
+    return taken
 
 
-def _none(guards: Sequence[object]) -> list[bool]:
-    return [False] * len(guards)
+_CPU = {
+    # all kernels and what calls them in two files: each file costs half a second whatever is in it, and a step of small
+    # models hardly more than being called from Python
+    "cpp_wrapper": True,
+    "cpp_wrapper_build_separate": True,
+    # headers that are compiled beforehand save a second and cost ten, once per machine until it is started again
+    "cpp_cache_precompile_headers": False,
+    # what the processor can do is known; that the compiler can, too, would be tried by three programs that say nothing
+    "cpp.vec_isa_ok": True,
+}
 
 
 class CannotCompile(Exception):
