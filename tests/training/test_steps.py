@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,22 @@ def test_a_program_is_compiled_once_and_serves_other_seeds_and_rates(monkeypatch
     train_compiled(TASK, "directed/learned", designs.parse("QKV"), RUNS, unit=2, steps=1)
     train_compiled(TASK, SETTING, designs.parse("QKV"), RUNS, unit=3, steps=1)
     assert len(asked) == 4
+
+
+def test_processes_take_turns_at_the_same_program_and_not_at_another(monkeypatch):
+    asked = []
+
+    def watched(what):
+        asked.append(what)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(steps, "turn", watched)
+    monkeypatch.setattr(steps, "standalone_compile", lambda graph, tensors, **how: graph)
+    for name, runs in (("QKV", RUNS[:2]), ("QKV", [Run(7, 0.1), Run(8, 0.2)]), ("QQV", RUNS[:2]), ("QKV", RUNS)):
+        monkeypatch.setattr(together, "_programs", {})
+        train_compiled(TASK, SETTING, designs.parse(name), runs, unit=len(runs), steps=1)
+    same, again, other, larger = asked
+    assert same == again and len({same, other, larger}) == 3
 
 
 def test_without_a_compiler_steps_are_plain_to_the_bit_and_it_is_said(no_compiler):
