@@ -214,10 +214,10 @@ def _compiled(found: dict[str, Any], lang: Lang) -> list[str]:
             gain, cost = f"{here['compiled']['gain']:.2f}", duration(here["compiled"]["seconds"], lang)
             lines.append(
                 f"{task}：{of} 组模型（设置 x 方案）中有 {many} 组编译训练步，实测是原来的 {gain} 倍快；"
-                f"每个进程为每组编译约 {cost}。都已算在内。"
+                f"每次编译约 {cost}。都已算在内。"
                 if lang == "zh"
                 else f"{task}: steps of {many} of {of} settings x designs are compiled, measured to be {gain} times as "
-                f"fast; each worker compiles each for about {cost}. Both are counted."
+                f"fast; compiling takes about {cost} a program. Both are counted."
             )
     return lines
 
