@@ -153,7 +153,8 @@ class Plan:
     def compiling(self, arm: Arm, cells: int) -> float:
         """Predict how long compiling for so many trainings keeps this machine busy: one worker compiles.
 
-        The others mostly want the same program and wait for it. What it takes is counted with the first arm that it serves.
+        The others mostly want the same program and wait for it. What it takes is counted with the first arm that it
+        serves.
         """
         compiled, layout = self.compiled(arm), self.measured[arm.key[0]].layout
         if compiled is None or (arm.key, arm.design.name) not in self._first:
