@@ -38,14 +38,15 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch._inductor import config as inductor
 
 import zoology_loop as loop
 from qkvlab import designs
@@ -124,11 +125,16 @@ def main() -> None:
         args.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def workers() -> ProcessPoolExecutor:
-    """Return as many single-threaded processes as there are cores."""
+@contextmanager
+def workers() -> Iterator[ProcessPoolExecutor]:
+    """Give as many single-threaded processes as there are cores, which find nothing that was compiled before."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(cores())
-    return ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin, initargs=(barrier,))
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin, initargs=(barrier, cache)) as pool,
+    ):
+        yield pool
 
 
 def speed(
@@ -262,12 +268,12 @@ def followed(checkout: Path, cache: Path, sizes: Sizes, place: int, seed: int, e
 _together: Any = None  # a barrier of all processes, set in each
 
 
-def _begin(barrier: Any) -> None:
+def _begin(barrier: Any, cache: str) -> None:
     global _together
     _together = barrier
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # as the workers of a study
     torch.set_num_threads(1)
-    inductor.force_disable_caches = True  # what compiling takes is measured, not what reading takes
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # what compiling takes is measured, not what reading takes
 
 
 if __name__ == "__main__":
