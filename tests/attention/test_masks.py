@@ -107,7 +107,7 @@ def test_x_of_another_width_is_refused(attn, x):
 def test_a_layer_needs_a_design_and_a_route():
     with pytest.raises(BadInput, match="design must be a name such as 'QQV' or a Design; got 5"):
         Attention(5, d_model=16)
-    with pytest.raises(BadInput, match="route must be one of fused, small, plain; got 'flash'"):
+    with pytest.raises(BadInput, match="route must be one of fused, native, plain; got 'flash'"):
         Attention("QKV", d_model=16, route="flash")
     with pytest.raises(BadInput, match="did you mean 'QQV'"):
         Attention("QQW", d_model=16)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qkvlab import designs, tasks
-from qkvlab.attention import small
+from qkvlab.attention import native
 from qkvlab.tasks.library import TASK
 from qkvlab.training import steps, together
 from qkvlab.training.recipe import Run
@@ -132,13 +132,13 @@ SHORT = replace(tasks.find("text"), tokens=32, batch=4, d_model=32, heads=2, hid
 @pytest.fixture
 def kernels(monkeypatch):
     """Every call of the kernel of short sequences, by the type of its numbers."""
-    seen, forward = [], small.attend
+    seen, forward = [], native.attend
 
-    def watched(q, k, v, allowed, **how):
+    def watched(q, *given, **how):
         seen.append(q.dtype)
-        return forward(q, k, v, allowed, **how)
+        return forward(q, *given, **how)
 
-    monkeypatch.setattr(small, "attend", watched)
+    monkeypatch.setattr(native, "attend", watched)
     return seen
 
 
@@ -152,7 +152,7 @@ def test_compiled_steps_over_short_sequences_take_the_kernel_and_are_plain_to_ro
 
 
 def test_without_the_kernels_compiler_steps_are_compiled_without_it(monkeypatch, kernels):
-    monkeypatch.setattr(small, "compiler", lambda: None)
+    monkeypatch.setattr(native, "compiler", lambda: None)
     made = train_compiled(SHORT, "plain", designs.parse("QKV"), RUNS[:2], unit=2)
     assert not kernels and made.remark == "" and made.compiling > 0
 

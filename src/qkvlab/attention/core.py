@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qkvlab.attention import halves, small
+from qkvlab.attention import halves, native
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
@@ -109,17 +109,25 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
     return torch.cat([part.swapaxes(-3, -2) for part in found], -3).swapaxes(-3, -2)
 
 
-def attend_small(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
-    """The route of short sequences, (..., h, t, e); what its kernel cannot do goes the explaining way.
+def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    """The route of the layer's own kernel, (..., h, t, e).
+
+    What it cannot do goes the explaining way while scores are few, else the fast one: no large tensor of queries x keys
+    is made beside the caller's own mask.
 
     Raises:
-        NoCompiler: see `small.attend`.
+        NoCompiler: see `native.attend`.
     """
-    if not scoring.fusible or scoring.dropout or not small.fits(q, k, v):
-        return attend(q, k, v, visible, scoring)
-    causal = visible.only_causal
-    allowed = None if causal else visible.of(visible.all_rows, visible.all_keys)
-    return small.attend(q, k, v, allowed, causal=causal, root=scoring.root)
+    few = max(q.shape[-2], k.shape[-2]) <= ROWS
+    plain = visible.only_near
+    if not (scoring.fusible and not scoring.dropout and native.fits(q, k, v) and (few or plain)):
+        return (attend if few else attend_fused)(q, k, v, visible, scoring)
+    if plain:
+        causal = visible.causal is not False
+        return native.attend(
+            q, k, v, causal=causal, shift=visible.shift, window=visible.window, root=scoring.root
+        )  # fmt: skip
+    return native.attend(q, k, v, visible.of(visible.all_rows, visible.all_keys), root=scoring.root)
 
 
 def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:

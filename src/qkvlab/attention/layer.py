@@ -25,7 +25,7 @@ from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
 
-Route = Literal["fused", "small", "plain"]
+Route = Literal["fused", "native", "plain"]
 
 
 class Attention(nn.Module):
@@ -118,7 +118,7 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        attend = {"fused": core.attend_fused, "small": core.attend_small, "plain": core.attend}[self.route]
+        attend = {"fused": core.attend_fused, "native": core.attend_native, "plain": core.attend}[self.route]
         return self.join(attend(q, k, v, visible, scoring))
 
     def trace(

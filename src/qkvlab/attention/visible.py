@@ -117,6 +117,13 @@ class Visible:
         return square and self._bare and self.padding is None and self.mask is None
 
     @property
+    def only_near(self) -> bool:
+        """Whether causality and a window are all that may hide keys, at places that follow from the sizes."""
+        placed = self.window is None or (self.asked is None and self.kept is None)
+        free = self.padding is None and self.mask is None and self.segments is None
+        return free and placed and self.itself
+
+    @property
     def rows_are_alike(self) -> bool:
         """Whether all queries of a head see the same keys, so that no mask of queries x keys has to be made."""
         causal = self.causal is not False and self.shift < self.shape[-1] - 1

@@ -21,7 +21,7 @@ from torch._inductor import standalone_compile
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from qkvlab.attention import Attention, small
+from qkvlab.attention import Attention, native
 from qkvlab.contracts import Products
 from qkvlab.training.turns import turn
 
@@ -46,8 +46,8 @@ def short(skeleton: nn.Module) -> nn.Module:
     """Return a model whose attention takes the route of short sequences, where it can be compiled; for `compiled`."""
     model = copy.deepcopy(skeleton)
     for module in model.modules():
-        if isinstance(module, Attention) and small.compiler() is not None:
-            module.route = "small"
+        if isinstance(module, Attention) and native.compiler() is not None:
+            module.route = "native"
     return model
 
 

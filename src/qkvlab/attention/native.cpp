@@ -1,0 +1,465 @@
+// softmax(q k^T / root) v and its gradient on the CPU, one head after the other, block by block in the caches of a core.
+// Nothing of queries x keys is kept beyond a block: softmax runs along (Milakov & Gimelshein, arXiv 1805.02867), and the
+// gradient makes the weights again from one number per query (Dao et al., arXiv 2205.14135).
+//
+// Compiled for  C channels of q and k   E channels of v   MASKED   HALF (bf16)
+// Sums are kept in fp32 whatever the type of the numbers.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <numeric>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+constexpr int L = 16;        // numbers of a vector; compilers split it where registers are shorter
+constexpr int R = 8;         // rows of a tile: so many sums are under way at once that none waits for the one before
+constexpr int P = 2 * L;     // keys of a panel, whose channels stand one behind the other
+constexpr int QUERIES = 64;  // of a block
+constexpr int KEYS = 512;    // of a block forward: up to so many need no second look
+constexpr int KEYS_BACK = 256;  // of a block of the gradient, which holds two tables of them
+constexpr int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
+constexpr int CL = up(C, L), EL = up(E, L);
+constexpr float NONE = -INFINITY;
+
+typedef float V __attribute__((vector_size(4 * L)));
+typedef int32_t I __attribute__((vector_size(4 * L)));
+
+#if HALF
+typedef uint16_t X;
+inline float number(X x) {
+    uint32_t bits = uint32_t(x) << 16;
+    float y;
+    std::memcpy(&y, &bits, 4);
+    return y;
+}
+inline X rounded(float y) {
+    uint32_t bits;
+    std::memcpy(&bits, &y, 4);
+    return y != y ? X(0x7fc0) : X((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+#else
+typedef float X;
+inline float number(X x) { return x; }
+inline X rounded(float y) { return y; }
+#endif
+
+inline V &at(float *p) { return *reinterpret_cast<V *>(p); }
+inline const V &at(const float *p) { return *reinterpret_cast<const V *>(p); }
+
+struct Larger {
+    template <class W>
+    static W of(W a, W b) { return b > a ? b : a; }
+};
+struct Sum {
+    template <class W>
+    static W of(W a, W b) { return a + b; }
+};
+
+// by halves, so that the reductions of several rows run side by side
+template <class Join, int N>
+inline float reduced(const float *x) {
+    if constexpr (N == 2) {
+        return Join::of(x[0], x[1]);
+    } else {
+        typedef float W __attribute__((vector_size(4 * N / 2)));
+        W a, b;
+        std::memcpy(&a, x, sizeof a);
+        std::memcpy(&b, x + N / 2, sizeof b);
+        a = Join::of(a, b);
+        return reduced<Join, N / 2>(reinterpret_cast<const float *>(&a));
+    }
+}
+
+inline float largest(const V &x) { return reduced<Larger, L>(reinterpret_cast<const float *>(&x)); }
+inline float total(const V &x) { return reduced<Sum, L>(reinterpret_cast<const float *>(&x)); }
+
+// e^x to about one rounding of fp32; 0 below the smallest normal number, NaN for NaN
+inline V exponential(V x) {
+    V low = x < -87.0f ? V{} - 87.0f : x;
+    low = low > 88.0f ? V{} + 88.0f : low;
+    V n = (low * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the next whole number
+    V f = low - n * 0.693359375f + n * 2.12194440e-4f;
+    V y = V{} + 1.9875691500e-4f;
+    y = y * f + 1.3981999507e-3f;
+    y = y * f + 8.3334519073e-3f;
+    y = y * f + 4.1665795894e-2f;
+    y = y * f + 1.6666665459e-1f;
+    y = y * f + 5.0000001201e-1f;
+    y = y * f * f + f + 1.0f;
+    I power = (__builtin_convertvector(n, I) + 127) << 23;
+    V scale;
+    std::memcpy(&scale, &power, sizeof scale);
+    return x < -87.0f ? V{} : y * scale;
+}
+
+// memory that a thread keeps from call to call
+class Room {
+    float *begin = nullptr;
+    int64_t held = 0, used = 0;
+
+public:
+    ~Room() { std::free(begin); }
+    // make room for so many numbers; what was taken before is gone
+    void make(int64_t numbers) {
+        used = 0;
+        if (numbers <= held) return;
+        std::free(begin);
+        begin = static_cast<float *>(std::aligned_alloc(64, up(numbers, L) * sizeof(float)));
+        held = begin ? numbers : 0;
+        if (!begin) throw std::bad_alloc();
+    }
+    float *take(int64_t numbers) {
+        float *here = begin + used;
+        used += up(numbers, L);
+        return here;
+    }
+};
+
+template <int N>
+void read_rows(const X *from, int64_t stride, int64_t rows, float scale, float *to) {
+    constexpr int WIDTH = up(N, L);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int i = 0; i < N; i++) to[r * WIDTH + i] = number(from[r * stride + i]) * scale;
+        for (int i = N; i < WIDTH; i++) to[r * WIDTH + i] = 0;
+    }
+}
+
+template <int N>
+void write_rows(const float *from, int64_t rows, X *to, int64_t stride) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int i = 0; i < N; i++) to[r * stride + i] = rounded(from[r * up(N, L) + i]);
+}
+
+// rows -> panels of P columns, the last filled up with 0
+template <int N>
+void turn(const float *from, int64_t rows, float *to) {
+    for (int64_t first = 0; first < rows; first += P, to += N * P) {
+        const int have = std::min<int64_t>(P, rows - first);
+        for (int r = 0; r < have; r++)
+            for (int i = 0; i < N; i++) to[i * P + r] = from[(first + r) * up(N, L) + i];
+        for (int i = 0; i < N; i++)
+            for (int r = have; r < P; r++) to[i * P + r] = 0;
+    }
+}
+
+// R rows of N numbers times a panel: VECTORS vectors of products for each row
+template <int N, int VECTORS>
+inline void products(const float *a, const float *panel, float *to, int64_t width) {
+    V sum[R][VECTORS] = {};
+    for (int i = 0; i < N; i++) {
+        const float *b = panel + i * P;
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r * up(N, L) + i] * at(b + v * L);
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < VECTORS; v++) at(to + r * width + v * L) = sum[r][v];
+}
+
+// the same with columns `begin`, where a panel begins, up to `end`, where a vector does
+template <int N>
+inline void all_products(const float *a, const float *panels, int64_t begin, int64_t end, float *to, int64_t width) {
+    for (int64_t s = begin; s < end; s += P) {
+        if (s + P <= end)
+            products<N, 2>(a, panels + s * N, to + s, width);
+        else
+            products<N, 1>(a, panels + s * N, to + s, width);
+    }
+}
+
+// for R rows: to[r] = keep[r] * to[r] + scale * sum over n of weight[r * across + n * along] * rows[n], WIDTH channels
+template <int WIDTH>
+inline void add_sums(const float *weight, int64_t across, int64_t along, const float *rows, int64_t begin, int64_t end,
+                     const float *keep, float scale, float *to) {
+    constexpr int TOGETHER = WIDTH / L > 1 ? 2 : 1;
+    for (int c = 0; c < WIDTH; c += TOGETHER * L) {
+        const int have = (WIDTH - c) / L < TOGETHER ? 1 : TOGETHER;
+        V sum[R][TOGETHER] = {};
+        for (int64_t n = begin; n < end; n++) {
+            const float *b = rows + n * WIDTH + c;
+            for (int r = 0; r < R; r++)
+                for (int v = 0; v < TOGETHER; v++) {
+                    if (v < have) sum[r][v] += weight[r * across + n * along] * at(b + v * L);
+                }
+        }
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < have; v++) {
+                V &y = at(to + r * WIDTH + c + v * L);
+                y = y * keep[r] + sum[r][v] * scale;
+            }
+    }
+}
+
+struct Places {
+    I index;
+    Places() {
+        for (int i = 0; i < L; i++) index[i] = i;
+    }
+};
+
+// what a call is about; strides are of (model, batch, head, token), in numbers, and those of channels are 1
+struct Call {
+    int64_t models, batch, heads, key_heads, value_heads, queries, keys;
+    int64_t shift;   // the key at which query 0 stands
+    int64_t window;  // a query sees keys nearer than this
+    int64_t causal, threads;
+
+    int64_t per_key() const { return heads / key_heads; }
+    int64_t per_value() const { return heads / value_heads; }
+    // the first and the last key that a query sees; the first may be the larger one
+    int64_t first(int64_t query) const { return std::max<int64_t>(0, query + shift - window + 1); }
+    int64_t last(int64_t query) const {
+        return std::min(keys - 1, causal ? query + shift : query + shift + window - 1);
+    }
+};
+
+// where a head of a tensor begins
+template <class T>
+inline T *head_of(T *x, const int64_t *step, int64_t m, int64_t b, int64_t h) {
+    return x + m * step[0] + b * step[1] + h * step[2];
+}
+
+// calls work(begin, end) for parts of 0 to `count`, a thread each
+template <class Work>
+void in_parts(int64_t count, int64_t threads, Work work) {
+#ifdef _OPENMP
+    threads = std::max<int64_t>(1, std::min(threads, count));
+    if (threads > 1) {
+#pragma omp parallel num_threads(threads)
+        {
+            const int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
+            work(count * i / n, count * (i + 1) / n);
+        }
+        return;
+    }
+#endif
+    work(0, count);
+}
+
+// A tile: R queries from `row` on and the keys of a block that any of them sees.
+struct Tile {
+    int64_t begin, end;  // keys from the block's first on; begin where a panel begins, end where a vector does
+
+    Tile(const Call &call, int64_t row, int64_t block, int64_t width) {
+        const int64_t below = std::min(row + R, call.queries) - 1;
+        begin = std::max<int64_t>(0, call.first(row) - block) / P * P;
+        end = std::min(width, up(std::max<int64_t>(0, call.last(below) + 1 - block), L));
+    }
+    bool empty() const { return end <= begin; }
+};
+
+// scores of a tile; hidden ones are -inf
+inline void scores(const Call &call, const Tile &tile, const float *q, const float *panels, int64_t row, int64_t block,
+                   const uint8_t *mask, const int64_t *mask_step, float *to, int64_t width) {
+    static const Places places;
+    all_products<C>(q, panels, tile.begin, tile.end, to, width);
+    for (int r = 0; r < R; r++) {
+        const int64_t query = std::min(row + r, call.queries - 1);
+        const int64_t first = call.first(query) - block, last = call.last(query) - block;
+        for (int64_t s = tile.begin; s < tile.end; s += L) {
+            if (first <= s && s + L - 1 <= last) {
+                s = std::max(s, (last - L + 1) / L * L);  // whole vectors are seen up to there
+                if (s + L - 1 <= last) continue;
+            }
+            V &x = at(to + r * width + s);
+            const I place = places.index + int32_t(s);
+            x = place > int32_t(last) ? V{} + NONE : x;
+            x = place < int32_t(std::max<int64_t>(first, 0)) ? V{} + NONE : x;
+        }
+#if MASKED
+        const uint8_t *seen = mask + query * mask_step[3] + block * mask_step[4];
+        for (int64_t s = tile.begin; s < tile.end; s++)
+            if (block + s >= call.keys || !seen[s * mask_step[4]]) to[r * width + s] = NONE;
+#endif
+    }
+}
+
+}  // namespace
+
+// `mask` also has a stride of keys. Returns whether there was memory for it.
+extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, X *out, float *logs, const Call *given,
+                       const int64_t *q_step, const int64_t *k_step, const int64_t *v_step, const int64_t *mask_step,
+                       const int64_t *out_step, float root) {
+    const Call &call = *given;
+    const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS);
+    const int64_t blocks = up(T, QUERIES) / QUERIES;
+    bool failed = false;
+    // of one head there are several blocks of queries, so that few heads keep many threads busy
+    in_parts(call.models * call.batch * call.heads * blocks, call.threads, [&](int64_t from, int64_t to) {
+        static thread_local Room room;
+        try {
+            room.make(2 * L + wide * (C + CL + EL) + QUERIES * (CL + EL) + R * width);
+        } catch (const std::bad_alloc &) {
+            failed = true;
+            return;
+        }
+        float *rows = room.take(wide * CL), *panels = room.take(wide * C), *values = room.take(wide * EL);
+        float *queries = room.take(QUERIES * CL), *brought = room.take(QUERIES * EL), *weights = room.take(R * width);
+        int64_t key_there = -1, value_there = -1;
+        for (int64_t n = from; n < to; n++) {
+            const int64_t h = n / blocks % call.heads, b = n / blocks / call.heads % call.batch;
+            const int64_t m = n / blocks / call.heads / call.batch, begin = n % blocks * QUERIES;
+            const int64_t count = std::min<int64_t>(QUERIES, T - begin);
+            const int64_t key = (m * call.batch + b) * call.key_heads + h / call.per_key();
+            const int64_t value = (m * call.batch + b) * call.value_heads + h / call.per_value();
+            if (key != key_there) {
+                read_rows<C>(head_of(k, k_step, m, b, h / call.per_key()), k_step[3], S, 1, rows);
+                turn<C>(rows, S, panels);
+                key_there = key;
+            }
+            if (value != value_there) {
+                read_rows<E>(head_of(v, v_step, m, b, h / call.per_value()), v_step[3], S, 1, values);
+                value_there = value;
+            }
+            read_rows<C>(head_of(q, q_step, m, b, h) + begin * q_step[3], q_step[3], count, 1 / root, queries);
+            const uint8_t *seen = mask ? head_of(mask, mask_step, m, b, h) : nullptr;
+            std::memset(brought, 0, QUERIES * EL * sizeof(float));
+            float top[QUERIES], whole[QUERIES] = {};
+            std::fill(top, top + QUERIES, NONE);
+            const int64_t begin_keys = call.first(begin) / KEYS * KEYS;
+            for (int64_t block = begin_keys; block <= call.last(begin + count - 1); block += KEYS) {
+                for (int64_t r0 = 0; r0 < count; r0 += R) {
+                    const Tile tile(call, begin + r0, block, std::min(width, wide - block));
+                    if (tile.empty()) continue;
+                    scores(call, tile, queries + r0 * CL, panels + block * C, begin + r0, block, seen, mask_step,
+                           weights, width);
+                    float keep[R];
+                    for (int r = 0; r < R; r++) {
+                        float *row = weights + r * width, &most = top[r0 + r];
+                        V high = V{} + most, sum = {};
+                        for (int64_t s = tile.begin; s < tile.end; s += L)
+                            high = at(row + s) > high ? at(row + s) : high;
+                        const float now = largest(high), base = now == NONE ? 0 : now;  // it sees nothing yet: all are 0
+                        for (int64_t s = tile.begin; s < tile.end; s += L)
+                            sum += at(row + s) = exponential(at(row + s) - base);
+                        keep[r] = most == NONE ? 1 : std::exp(most - base);  // of what is 0, or NaN and stays so
+                        whole[r0 + r] = whole[r0 + r] * keep[r] + total(sum);
+                        most = now;
+                    }
+                    add_sums<EL>(weights, width, 1, values + block * EL, tile.begin, std::min(tile.end, S - block), keep,
+                                 1, brought + r0 * EL);
+                }
+            }
+            float *log = logs + ((m * call.batch + b) * call.heads + h) * T + begin;
+            for (int64_t r = 0; r < count; r++) {
+                const float scale = whole[r] == 0 ? 0 : 1 / whole[r];
+                for (int c = 0; c < EL; c += L) at(brought + r * EL + c) *= scale;
+                log[r] = whole[r] == 0 ? INFINITY : (top[r] == NONE ? 0 : top[r]) + std::log(whole[r]);
+            }
+            write_rows<E>(brought, count, head_of(out, out_step, m, b, h) + begin * out_step[3], out_step[3]);
+        }
+    });
+    return !failed;
+}
+
+extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask, const X *out, const X *out_grad,
+                        const float *logs, X *q_grad, X *k_grad, X *v_grad, const Call *given, const int64_t *q_step,
+                        const int64_t *k_step, const int64_t *v_step, const int64_t *mask_step, const int64_t *out_step,
+                        const int64_t *grad_step, const int64_t *q_to, const int64_t *k_to, const int64_t *v_to,
+                        float root) {
+    const Call &call = *given;
+    const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS_BACK);
+    const int64_t tall = up(T, R), table = std::min<int64_t>(tall, QUERIES) * width;
+    // heads that share a key or a value head belong to one thread, which adds up what they bring
+    const int64_t together = std::lcm(call.per_key(), call.per_value()), sets = call.heads / together;
+    float ones[R];
+    std::fill(ones, ones + R, 1.0f);
+    bool failed = false;
+    in_parts(call.models * call.batch * sets, call.threads, [&](int64_t from, int64_t to) {
+        static thread_local Room room;
+        try {
+            room.make(16 * L + tall * (2 * CL + 2 * EL + 2) + wide * (C + 2 * CL + 2 * EL + E) + 2 * table);
+        } catch (const std::bad_alloc &) {
+            failed = true;
+            return;
+        }
+        float *queries = room.take(tall * CL), *queries_to = room.take(tall * CL), *grads = room.take(tall * EL);
+        float *outs = room.take(tall * EL), *middle = room.take(tall), *log = room.take(tall);
+        float *rows = room.take(wide * CL), *panels = room.take(wide * C), *keys_to = room.take(wide * CL);
+        float *values = room.take(wide * EL), *value_panels = room.take(wide * E), *values_to = room.take(wide * EL);
+        float *weights = room.take(table), *slopes = room.take(table);
+        for (int64_t n = from; n < to; n++) {
+            const int64_t m = n / sets / call.batch, b = n / sets % call.batch;
+            for (int64_t h = n % sets * together; h < (n % sets + 1) * together; h++) {
+                const int64_t key = h / call.per_key(), value = h / call.per_value();
+                read_rows<C>(head_of(q, q_step, m, b, h), q_step[3], T, 1 / root, queries);
+                read_rows<E>(head_of(out_grad, grad_step, m, b, h), grad_step[3], T, 1, grads);
+                read_rows<E>(head_of(out, out_step, m, b, h), out_step[3], T, 1, outs);
+                std::memcpy(log, logs + ((m * call.batch + b) * call.heads + h) * T, T * sizeof(float));
+                for (int64_t t = 0; t < T; t++) {
+                    V sum = {};
+                    for (int c = 0; c < EL; c += L) sum += at(grads + t * EL + c) * at(outs + t * EL + c);
+                    middle[t] = total(sum);
+                }
+                // rows that only fill a tile up weigh nothing
+                for (int64_t t = T; t < tall; t++) log[t] = INFINITY, middle[t] = 0;
+                std::memset(queries + T * CL, 0, (tall - T) * CL * sizeof(float));
+                std::memset(grads + T * EL, 0, (tall - T) * EL * sizeof(float));
+                std::memset(queries_to, 0, tall * CL * sizeof(float));
+                if (h % call.per_key() == 0) {
+                    read_rows<C>(head_of(k, k_step, m, b, key), k_step[3], S, 1, rows);
+                    turn<C>(rows, S, panels);
+                    std::memset(keys_to, 0, wide * CL * sizeof(float));
+                }
+                if (h % call.per_value() == 0) {
+                    read_rows<E>(head_of(v, v_step, m, b, value), v_step[3], S, 1, values);
+                    turn<E>(values, S, value_panels);
+                    std::memset(values_to, 0, wide * EL * sizeof(float));
+                }
+                const uint8_t *seen = mask ? head_of(mask, mask_step, m, b, h) : nullptr;
+                for (int64_t block = 0; block < S; block += KEYS_BACK) {
+                    const int64_t here = std::min(width, wide - block);
+                    for (int64_t begin = 0; begin < T; begin += QUERIES) {
+                        const int64_t stop = std::min<int64_t>(begin + QUERIES, tall), below = std::min(stop, T) - 1;
+                        if (call.last(below) < block || call.first(begin) >= block + here) continue;
+                        for (int64_t row = begin; row < stop; row += R) {
+                            const Tile tile(call, row, block, here);
+                            float *weight = weights + (row - begin) * width, *slope = slopes + (row - begin) * width;
+                            if (!tile.empty()) {
+                                scores(call, tile, queries + row * CL, panels + block * C, row, block, seen, mask_step,
+                                       weight, width);
+                                all_products<E>(grads + row * EL, value_panels + block * E, tile.begin, tile.end, slope,
+                                                width);
+                            }
+                            for (int r = 0; r < R; r++) {
+                                float *p = weight + r * width, *d = slope + r * width;
+                                for (int64_t s = tile.begin; s < tile.end; s += L) {
+                                    at(p + s) = exponential(at(p + s) - log[row + r]);
+                                    at(d + s) = at(p + s) * (at(d + s) - middle[row + r]);
+                                }
+                                for (float *x : {p, d}) {  // what nobody sees of the block
+                                    const int64_t end = std::max(tile.begin, tile.end);
+                                    std::fill(x, x + std::min(tile.begin, here), 0.0f);
+                                    if (end < here) std::fill(x + end, x + here, 0.0f);
+                                }
+                            }
+                            if (!tile.empty())
+                                add_sums<CL>(slope, width, 1, rows + block * CL, tile.begin,
+                                             std::min(tile.end, S - block), ones, 1 / root, queries_to + row * CL);
+                        }
+                        for (int64_t s = 0; s < std::min(here, up(S - block, R)); s += R) {
+                            // causal: no query before its place sees a key
+                            const int64_t start = call.causal ? std::max(begin, block + s - call.shift) : begin;
+                            add_sums<CL>(slopes + s - begin * width, 1, width, queries, start, stop, ones, 1,
+                                         keys_to + (block + s) * CL);
+                            add_sums<EL>(weights + s - begin * width, 1, width, grads, start, stop, ones, 1,
+                                         values_to + (block + s) * EL);
+                        }
+                    }
+                }
+                write_rows<C>(queries_to, T, head_of(q_grad, q_to, m, b, h), q_to[3]);
+                if ((h + 1) % call.per_key() == 0)
+                    write_rows<C>(keys_to, S, head_of(k_grad, k_to, m, b, key), k_to[3]);
+                if ((h + 1) % call.per_value() == 0)
+                    write_rows<E>(values_to, S, head_of(v_grad, v_to, m, b, value), v_to[3]);
+            }
+        }
+    });
+    return !failed;
+}

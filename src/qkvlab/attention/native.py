@@ -1,0 +1,267 @@
+"""The layer's own kernel for the CPU: one head after the other, block by block in a core's caches.
+
+    m model    b batch    h query head    g key head    u value head    t query    s key    c, e channels
+
+What PyTorch does in several passes is one pass here, forward and for the gradient, and heads are read where the
+projections wrote them; keys that no query of a block sees cost nothing. See `native.cpp`: a kind of numbers and
+channels takes two seconds to compile, and is kept on disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from torch import Tensor
+
+SHORTEST = 24
+"""Queries and keys: of fewer, starting the kernel takes longer than it saves."""
+WIDEST = 256
+"""Channels of a head."""
+EVERYWHERE = 1 << 40
+"""The window of queries that see all keys there are."""
+_SOURCE = Path(__file__).with_suffix(".cpp")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
+
+
+class NoCompiler(Exception):
+    """The kernel cannot be compiled on this machine; the message says why, in one line."""
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler that CXX names, or that is there; None without one."""
+    return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether the kernel can do these: q (..., h, t, c), k (..., g, s, c), v (..., u, s, e)."""
+    long = min(q.shape[-2], k.shape[-2]) >= SHORTEST and max(q.shape[-1], v.shape[-1]) <= WIDEST
+    known = {x.dtype for x in (q, k, v)} <= {torch.float32, torch.bfloat16}
+    return long and known and q.device.type == "cpu" and 0 not in (*q.shape, *k.shape, *v.shape)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    causal: bool = False,
+    shift: int = 0,
+    window: int | None = None,
+    root: float = 1.0,
+) -> Tensor:
+    """softmax(q k^T / root) v, (..., h, t, e), where `fits` says so; in bf16 where one of them is.
+
+    Args:
+        q: (..., h, t, c).
+        k: (..., g, s, c); heads share keys in the order of `core`.
+        v: (..., u, s, e).
+        allowed: booleans that broadcast to (..., h, t, s); None when nothing else is hidden.
+        causal: whether a query sees no key after its own place.
+        shift: the key at which query 0 stands.
+        window: a query sees the keys that are nearer to its place than this; all unless given.
+        root: what scores are divided by.
+
+    Raises:
+        NoCompiler: there is no C++ compiler, or it refuses.
+    """
+    batch, rows, keys = q.shape[:-3], q.shape[-3:-1], k.shape[-2]
+    if allowed is not None:
+        allowed = allowed.expand(*batch, *rows, keys).reshape(1, -1, *rows, keys)
+    dtype = torch.bfloat16 if torch.bfloat16 in (q.dtype, k.dtype, v.dtype) else torch.float32
+    q, k, v = (x.to(dtype).reshape(1, -1, *x.shape[-3:]) for x in (q, k, v))
+    out, _ = _Attend.apply(q, k, v, allowed, causal, shift, EVERYWHERE if window is None else window, root)
+    return out.reshape(*batch, *rows, v.shape[-1])
+
+
+# one level below `torch.library.custom_op`, whose own rule for gradients knows nothing of `torch.func`
+_REST = "bool causal, int shift, int window, float root"
+torch.library.define("qkvlab::attend", f"(Tensor q, Tensor k, Tensor v, Tensor? allowed, {_REST}) -> (Tensor, Tensor)")
+torch.library.define(
+    "qkvlab::attend_backward",
+    "(Tensor slope, Tensor q, Tensor k, Tensor v, Tensor? allowed, Tensor out, Tensor logs, "
+    f"{_REST}) -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("qkvlab::attend", "CPU")
+def _forward(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    """All with five axes, (m, b, ...); also returns the log of each query's sum of exponentials, (m, b, h, t)."""
+    q, k, v = (_with_channels_side_by_side(x) for x in (q, k, v))
+    out, logs = _results(q, k, v, allowed, *rest)
+    _run("forward", q, k, v, allowed, (q, k, v, allowed, out, logs), (q, k, v, allowed, out), *rest)
+    return out, logs
+
+
+@torch.library.impl("qkvlab::attend_backward", "CPU")
+def _backward(
+    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, out: Tensor, logs: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    slope, q, k, v, out = (_with_channels_side_by_side(x) for x in (slope, q, k, v, out))
+    logs = logs.contiguous()
+    slopes = _slopes(slope, q, k, v, allowed, out, logs, *rest)
+    given = q, k, v, allowed, out, slope, logs, *slopes
+    _run("backward", q, k, v, allowed, given, (q, k, v, allowed, out, slope, *slopes), *rest)
+    return slopes
+
+
+@torch.library.register_fake("qkvlab::attend")
+def _results(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    return _room(q, v.shape[-1]), torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
+
+
+@torch.library.register_fake("qkvlab::attend_backward")
+def _slopes(
+    slope: Tensor, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, out: Tensor, logs: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    return tuple(_room(x, x.shape[-1]) for x in (q, k, v))
+
+
+class _Attend(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return torch.ops.qkvlab.attend(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.causal, ctx.shift, ctx.window, ctx.root = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*tensors, *output)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Any:
+        found = _Slopes.apply(slopes[0], *ctx.saved_tensors, ctx.causal, ctx.shift, ctx.window, ctx.root)
+        return *found, None, None, None, None, None
+
+
+class _Slopes(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return torch.ops.qkvlab.attend_backward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Any:
+        raise NotImplementedError("route 'native' has no second derivatives; 'plain' has.")  # never silently 0
+
+
+def _over_models(op: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
+    """Return the rule of `torch.vmap`: models join those that are there, whose strides the kernel knows."""
+
+    def joined(
+        info: Any, in_dims: tuple[int | None, ...], *arguments: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        def laid(x: Any, dim: int | None) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            x = x[None].expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            return x.flatten(0, 1)
+
+        found = op(*map(laid, arguments, in_dims))
+        return tuple(x.unflatten(0, (info.batch_size, -1)) for x in found), (0,) * len(found)
+
+    return joined
+
+
+for _op in (torch.ops.qkvlab.attend.default, torch.ops.qkvlab.attend_backward.default):
+    torch.library.register_vmap(_op, _over_models(_op))
+
+
+def _room(x: Tensor, channels: int) -> Tensor:
+    """Return room for (m, b, h, t, channels), heads side by side in each token, as the next product reads them."""
+    m, b, h, t, _ = x.shape
+    return x.new_empty(m, b, t, h, channels).transpose(2, 3)
+
+
+def _with_channels_side_by_side(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _run(
+    name: str, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, given: tuple[Tensor | None, ...],
+    strided: tuple[Tensor | None, ...], causal: bool, shift: int, window: int, root: float,
+) -> None:  # fmt: skip
+    """Call a function of the kernel on the addresses of all that is given and the strides of some of it."""
+    sizes = *q.shape[:3], k.shape[2], v.shape[2], q.shape[3], k.shape[3], shift, window, causal, torch.get_num_threads()
+    kernel = compiled(C=q.shape[-1], E=v.shape[-1], MASKED=allowed is not None, HALF=q.dtype == torch.bfloat16)
+    done = getattr(kernel, name)(
+        *(ctypes.c_void_p(None if x is None else x.data_ptr()) for x in given),
+        (ctypes.c_int64 * len(sizes))(*sizes),
+        *((ctypes.c_int64 * 5)(*((0,) * 5 if x is None else x.stride())) for x in strided),
+        ctypes.c_float(root),
+    )
+    if not done:
+        raise MemoryError("attention: no room for the blocks of a head")
+
+
+@functools.cache
+def compiled(**kind: int) -> ctypes.CDLL:
+    """Return the kernel for C and E channels, with a mask or without (MASKED), in bf16 or fp32 (HALF).
+
+    Raises:
+        NoCompiler: see `attend`.
+    """
+    found = compiler()
+    if found is None:
+        raise NoCompiler("there is no C++ compiler (the one that CXX names, c++, g++ or clang++)")
+    said = [f"-D{name}={int(value)}" for name, value in kind.items()]
+    made = f"{_mark(found, said)}.so"
+    folder = platformdirs.user_cache_path("qkvlab", appauthor=False) / "kernels"
+    try:
+        if (folder / made).exists():
+            return ctypes.CDLL(str(folder / made))
+    except OSError:  # written half, or for another machine after all
+        pass
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
+        _compile(found, said, Path(other) / made)
+        library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(other) / made, folder / f"{made}.{os.getpid()}")
+            os.replace(folder / f"{made}.{os.getpid()}", folder / made)
+        except OSError:
+            pass  # the next process compiles it again
+        return library
+
+
+def _compile(found: str, said: list[str], made: Path) -> None:
+    error = ""
+    for threads in (["-fopenmp"], []):  # a compiler may come without OpenMP: then one thread works
+        try:
+            command = [found, *_FLAGS, *threads, *said, _SOURCE, "-o", made]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            return
+        except subprocess.CalledProcessError as refused:
+            error = next(iter(refused.stderr.splitlines()), "refused")
+        except OSError as failed:
+            error = str(failed)
+    raise NoCompiler(f"{found}: {error}")
+
+
+def _mark(found: str, said: list[str]) -> str:
+    """Tell kernels apart by all that makes one: source, flags, compiler and processor."""
+    try:
+        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        processor = platform.processor()
+    parts = [_SOURCE.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]

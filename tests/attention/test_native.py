@@ -1,0 +1,363 @@
+"""The route of the layer's own kernel does what the explaining one does, for every design, and is really taken."""
+
+from __future__ import annotations
+
+import functools
+import math
+import shutil
+
+import pytest
+import torch
+from torch.func import functional_call, grad, vmap
+
+from qkvlab import Attention
+from qkvlab.attention import core, native
+from qkvlab.attention.scoring import Scoring
+from qkvlab.attention.visible import Visible
+from qkvlab.designs import examples
+from qkvlab.testing.sizes import attention, sizes, tokens
+
+COUNT = 15
+"""Tokens: a multiple of nothing that the kernel is built of."""
+LENGTHS = torch.tensor([7, COUNT])
+OPTIONS = {
+    "all": {},
+    "causal": {"causal": True},
+    "lengths": {"padding": LENGTHS},
+    "flags": {"causal": True, "padding": torch.arange(COUNT) >= torch.tensor([[3], [0]])},
+    "mask": {"mask": torch.ones(COUNT, COUNT, dtype=torch.bool).triu(-1)},
+}
+
+
+@pytest.fixture
+def from_one(monkeypatch):
+    """Sequences of any length are long enough."""
+    monkeypatch.setattr(native, "SHORTEST", 1)
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Every call of the kernel, forward."""
+    calls, forward = [], native.attend
+
+    def watched(*args, **kwargs):
+        calls.append(kwargs)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(native, "attend", watched)
+    return calls
+
+
+def values_and_gradients(layer, x, options):
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    out = layer(x, **options)
+    out.square().sum().backward()
+    named = {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
+    return {"output": out.detach(), "x": x.grad, **named}
+
+
+def gap(design, options, dtype=torch.float32, route="native"):
+    """Return the largest difference from the explaining route, by the largest number of a tensor."""
+    dims, found = sizes(design), []
+    for name in (route, "plain"):
+        layer = attention(design, dims, dtype=dtype)
+        layer.route = name
+        found.append(values_and_gradients(layer, tokens(dims, COUNT, dtype=dtype), options))
+    assert found[0].keys() == found[1].keys()
+    largest = max(float(w.abs().max()) for name, w in found[1].items() if name != "output")
+    gaps = [
+        float((found[0][name] - w).abs().max() / w.abs().max().clamp(min=0.01 * largest))
+        for name, w in found[1].items()
+    ]  # some gradients are 0 in truth, such as that of a key's bias
+    return math.inf if any(map(math.isnan, gaps)) else max(gaps)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("design", examples().values(), ids=str)
+def test_every_design_under_every_mask(design, options, from_one, taken):
+    assert gap(design, options) < 2e-5
+    fusible = attention(design).scoring().fusible
+    assert bool(taken) == fusible, "what the kernel cannot do goes the explaining way, and nothing else"
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def seen(t, s, causal=False, shift=0, window=None):
+    """Booleans (t, s): what the arguments of the kernel mean."""
+    back = torch.arange(t)[:, None] + shift - torch.arange(s)
+    near = torch.ones(t, s, dtype=torch.bool) if window is None else back.abs() < window
+    return near & (back >= 0) if causal else near
+
+
+def naive(q, k, v, allowed, root):
+    k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
+    weights = (q @ k.mT / root).masked_fill(~allowed, -math.inf).softmax(-1).nan_to_num(0.0)
+    return weights @ v
+
+
+def errors(shapes, dtype, *, allowed=None, attend=None, **reach):
+    """Errors of the kernel and of naive code, against float64: of the output and the gradients of q, k, v."""
+    b, h, g, u, t, s, c, e = shapes
+    given = [draw(b, *shape, seed=i) for i, shape in enumerate([(h, t, c), (g, s, c), (u, s, e), (h, t, e)])]
+    found = []
+    for kind in (torch.float64, dtype, None):
+        q, k, v, slope = (x.to(dtype).to(kind or dtype).requires_grad_() for x in given)
+        if kind is None:
+            out = (attend or native.attend)(q, k, v, allowed, root=2.0, **reach)
+        else:
+            out = naive(q, k, v, seen(t, s, **reach) if allowed is None else allowed, 2.0)
+        found.append([x.double().detach() for x in (out, *torch.autograd.grad(out, (q, k, v), slope))])
+    truth, plain, kernel = found
+    scale = [float(x.abs().max()) for x in truth]
+    return [[float((a - b).abs().max()) / s for a, b, s in zip(x, truth, scale, strict=True)] for x in (kernel, plain)]
+
+
+SHAPES = {
+    "square": (3, 4, 4, 4, 64, 64, 16, 16),
+    "odd": (2, 4, 2, 4, 33, 33, 5, 7),
+    "groups": (2, 4, 2, 1, 32, 32, 24, 40),
+    "one head each": (1, 6, 1, 1, 25, 25, 8, 16),
+    "long": (1, 2, 1, 2, 256, 256, 64, 32),
+    "wide": (1, 2, 2, 2, 24, 24, 128, 128),
+    "blocks": (1, 2, 2, 1, 600, 600, 16, 24),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
+def test_errors_are_those_of_naive_code(shapes, causal, dtype):
+    kernel, plain = errors(shapes, dtype, causal=causal)
+    # naive code rounds the weights to bf16 as well; in fp32 single roundings of a few numbers decide
+    limit = 1.5 if dtype == torch.bfloat16 else 4.0
+    assert all(a <= max(limit * b, 1e-6) for a, b in zip(kernel, plain, strict=True)), (kernel, plain)
+
+
+# lengths around what vectors, tiles, panels and blocks hold
+EDGES = sorted(n + d for n in (8, 16, 32, 64, 256, 512) for d in (-1, 0, 1))
+
+
+@pytest.mark.parametrize("count", [2, *EDGES, 1100])
+@pytest.mark.parametrize("reach", [{}, {"causal": True}, {"causal": True, "window": 37}, {"window": 20}], ids=str)
+def test_lengths_around_the_edges_of_blocks(count, reach):
+    kernel, _ = errors((1, 2, 1, 2, count, count, 8, 8), torch.float32, **reach)
+    assert max(kernel) < 5e-6
+
+
+@pytest.mark.parametrize("counts", [(29, 40), (40, 29), (3, 700), (700, 3), (300, 530)], ids=str)
+@pytest.mark.parametrize("reach", [{}, {"causal": True}, {"causal": True, "window": 50}, {"window": 9}], ids=str)
+@pytest.mark.parametrize("aligned", [False, True])
+def test_queries_and_keys_may_differ_in_number_and_place(counts, reach, aligned):
+    shift = counts[1] - counts[0] if aligned else 0  # below 0 the first queries see nothing under causality
+    kernel, _ = errors((2, 2, 2, 2, *counts, 8, 8), torch.float32, shift=shift, **reach)
+    assert max(kernel) < 5e-6
+
+
+@pytest.mark.parametrize("shapes", [(2, 6, 2, 3, 70, 70, 8, 8), (1, 1, 1, 1, 600, 600, 8, 8)], ids=["many", "one head"])
+def test_threads_share_heads_and_change_nothing(shapes, threads):
+    alone = []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        found = []
+
+        def kept(*args, found=found, **how):
+            found.append(native.attend(*args, **how))
+            return found[0]
+
+        kernel, _ = errors(shapes, torch.float32, causal=True, attend=kept)
+        assert max(kernel) < 5e-6
+        alone.append(found[0])
+    assert torch.equal(*alone)
+
+
+def test_long_texts_keep_nothing_of_queries_times_keys():
+    tracemalloc = torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU])
+    layer, x = Attention("QKV/window64", d_model=16, heads=2, route="native"), draw(1, 2048, 16).requires_grad_()
+    with tracemalloc as seen:
+        layer(x, causal=True).sum().backward()
+    largest = max(event.cpu_memory_usage for event in seen.events())
+    assert 2048 * 16 * 4 <= largest < 2048 * 2048
+
+
+def test_masks_of_any_shape_and_rows_that_see_nothing():
+    t = 31
+    for shape in [(t,), (t, t), (2, 1, t, t), (2, 4, t, t), (4, 1, t), (1, 1, t, 1)]:
+        allowed = draw(*shape, seed=5) > 0.3
+        kernel, _ = errors((2, 4, 2, 4, t, t, 8, 8), torch.float32, allowed=allowed)
+        assert max(kernel) < 5e-6, shape
+
+
+def test_huge_scores_are_finite_and_nan_stays_where_it_is():
+    q, k, v = (draw(1, 2, 32, 8, seed=i) for i in range(3))
+    out = native.attend(q * 1e18, k * 1e18, v, None, causal=True, root=1.0)
+    assert bool(out.isfinite().all())
+    q[0, 1, 5] = math.nan
+    out = native.attend(q, k, v, None, causal=True, root=1.0)
+    assert bool(out[0, 1, 5].isnan().all()) and int(out.isnan().sum()) == 8
+    v[0, 0, 31, 0] = math.nan
+    out = native.attend(q, k, v, None, causal=True, root=1.0)
+    assert not out[0, 0, :, 1:].isnan().any() and int(out[0, 1].isnan().sum()) == 8, "in its own head and channel"
+
+
+def test_models_at_once_and_heads_where_they_lie():
+    layer = Attention("QKV/kv2", d_model=24, heads=4, route="native")
+    weights = {name: draw(3, *p.shape, seed=i) for i, (name, p) in enumerate(layer.named_parameters())}
+    x = draw(3, 2, 32, 24, seed=9)
+
+    def loss(weights, x):
+        return functional_call(layer, weights, (x,), {"causal": True}).square().sum()
+
+    many = vmap(grad(loss))(weights, x)
+    for i in range(3):
+        alone = grad(loss)({name: w[i] for name, w in weights.items()}, x[i])
+        for name in alone:
+            torch.testing.assert_close(many[name][i], alone[name], rtol=1e-6, atol=1e-5)
+
+
+def test_second_derivatives_are_refused():
+    q = draw(1, 1, 32, 8).requires_grad_()
+    out = native.attend(q, q, q, causal=True, root=2.0)
+    (slope,) = torch.autograd.grad(out.sin().sum(), q, create_graph=True)
+    with pytest.raises(NotImplementedError, match="plain"):
+        slope.sum().backward()
+
+
+def test_few_tokens_and_float64_go_the_explaining_way(taken):
+    layer = Attention("QKV", d_model=8, heads=2, route="native")
+    layer(draw(1, native.SHORTEST - 1, 8), causal=True)
+    layer.double()(draw(1, 32, 8).double(), causal=True)
+    assert not taken
+
+
+@pytest.mark.parametrize("name", ["QKV/window40", "QKV/kv1/rope", "QKV/noself", "QKV/sink"])
+@pytest.mark.parametrize("options", [{"causal": True}, {}, {"padding": torch.tensor([300, 299])}], ids=str)
+def test_long_texts(name, options, taken):
+    found = []
+    for route in ("native", "plain"):
+        torch.manual_seed(0)
+        layer = Attention(name, d_model=16, heads=2, route=route)
+        found.append(values_and_gradients(layer, draw(2, 300, 16), options))
+    for part, want in found[1].items():
+        torch.testing.assert_close(found[0][part], want, rtol=1e-4, atol=1e-4)
+    native_does = name in ("QKV/window40", "QKV/kv1/rope") and "padding" not in options
+    assert bool(taken) == native_does, "masks of many queries and keys go the fast way, in blocks"
+
+
+def test_decoding_and_packed_texts_take_the_fused_route():
+    layer = Attention("QKV", d_model=16, heads=2, route="native")
+    x = draw(2, 30, 16)
+    want = layer(x, causal=True)
+    cache = layer.new_cache(2, 30)
+    torch.testing.assert_close(torch.cat([layer.step(x[:, :20], cache), layer.step(x[:, 20:], cache)], 1), want)
+    packed = layer(x.flatten(0, 1), packed=(30, 30), causal=True)
+    torch.testing.assert_close(packed.reshape(want.shape), want)
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch, tmp_path):
+    """As in a process that begins, of a user who begins; returns the folder of kernels."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "compiled", functools.cache(native.compiled.__wrapped__))
+    return tmp_path / "qkvlab" / "kernels"
+
+
+def test_without_a_compiler_the_message_says_so(monkeypatch, nothing_compiled):
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    with pytest.raises(native.NoCompiler, match="CXX"):
+        Attention("QKV", d_model=8, route="native")(draw(1, 32, 8))
+    monkeypatch.setattr(native, "compiler", lambda: shutil.which("false"))
+    with pytest.raises(native.NoCompiler, match="false"):
+        Attention("QKV", d_model=8, route="native")(draw(1, 32, 8))
+    assert not nothing_compiled.exists()
+
+
+def test_kernels_are_kept_on_disk_and_what_is_spoilt_is_made_again(monkeypatch, nothing_compiled):
+    q = draw(1, 2, 32, 8)
+    want = native.attend(q, q, q)
+    (kept,) = nothing_compiled.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_compile", None)  # it may not be asked
+        native.compiled.cache_clear()
+        assert torch.equal(native.attend(q, q, q), want)
+    native.compiled.cache_clear()
+    kept.unlink()  # the loaded one stays as it is
+    kept.write_bytes(b"half a file")
+    assert torch.equal(native.attend(q, q, q), want) and [*nothing_compiled.iterdir()] == [kept]
+    for change in ({"C": 9}, {"HALF": True}):
+        said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "HALF": False} | change).items()]
+        assert native._mark(shutil.which("c++"), said) not in kept.name
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, nothing_compiled, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    q = draw(1, 2, 32, 8)
+    assert native.attend(q, q, q).isfinite().all() and not nothing_compiled.exists()
+
+
+def lose_the_mask(q, k, v, allowed, *, root):
+    return native.attend(q, k, v, None, root=root)
+
+
+def mix_up_heads(q, k, v, allowed, *, root):
+    return native.attend(q, k.flip(1), v, allowed, root=root)
+
+
+def forget_the_root(q, k, v, allowed, *, root):
+    return native.attend(q, k, v, allowed, root=1.0)
+
+
+@pytest.mark.parametrize("bug", [lose_the_mask, mix_up_heads, forget_the_root])
+def test_planted_bugs_are_seen(bug):
+    allowed = draw(2, 1, 31, 31, seed=5) > 0.3
+    kernel, _ = errors((2, 4, 2, 4, 31, 31, 8, 8), torch.float32, allowed=allowed, attend=bug)
+    assert max(kernel) > 1e-2
+
+
+PLANTED = {
+    "heads share keys in another order": ("h / call.per_key()", "h % call.key_heads"),
+    "softmax's mean is forgotten": ("(at(d + s) - middle[row + r])", "at(d + s)"),
+    "only the last head of a group counts": ("if (h % call.per_value() == 0)", "if (true)"),
+    "the future is seen": ("causal ? query + shift :", "causal ? query + shift + 1 :"),
+    "the root counts twice": ("ones, 1 / root, queries_to", "ones, 1 / root / root, queries_to"),
+    "a block in the middle is left out": ("block += KEYS)", "block += 2 * KEYS)"),
+    "what earlier blocks brought keeps its scale": ("y = y * keep[r] +", "y = y +"),
+    "the sum of earlier blocks keeps its scale": ("whole[r0 + r] * keep[r]", "whole[r0 + r]"),
+    "a window is one key too wide": ("query + shift - window + 1)", "query + shift - window)"),
+    "keys of a block start too late": ("block + s - call.shift)", "block + s - call.shift + R)"),
+    "what is too far back stays from before": ("std::fill(x, x + std::min(tile.begin, here), 0.0f)", "(void)end"),
+    "what is too far ahead stays from before": ("std::fill(x + end, x + here, 0.0f)", "(void)end"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_planted_bugs_in_the_kernel_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
+    source = native._SOURCE.read_text()
+    changed = tmp_path / "native.cpp"
+    changed.write_text(source.replace(*PLANTED[bug]))
+    assert changed.read_text() != source
+    monkeypatch.setattr(native, "_SOURCE", changed)
+    causal, _ = errors((1, 4, 2, 2, 1100, 1100, 5, 7), torch.float32, causal=True, window=1030)
+    near, _ = errors((1, 4, 2, 2, 600, 600, 5, 7), torch.float32, window=300)
+    assert not max(*causal, *near) < 1e-4
+
+
+def test_core_says_what_is_causal():
+    q, k, v = (draw(1, 2, 32, 8, seed=i) for i in range(3))
+    visible = Visible(shape=(1, 2, 32, 32), device=q.device, causal=True)
+    want = core.attend(q, k, v, visible, Scoring(root=2.0))
+    torch.testing.assert_close(core.attend_native(q, k, v, visible, Scoring(root=2.0)), want)
+    assert torch.equal(
+        core.attend_native(q, k, v, visible, Scoring(root=2.0)), native.attend(q, k, v, None, causal=True, root=2.0)
+    )
