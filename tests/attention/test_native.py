@@ -361,3 +361,31 @@ def test_core_says_what_is_causal():
     assert torch.equal(
         core.attend_native(q, k, v, visible, Scoring(root=2.0)), native.attend(q, k, v, None, causal=True, root=2.0)
     )
+
+
+def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
+    x = draw(2, 40, 16)
+    layer = Attention("QKV", d_model=16, heads=2)
+    want = values_and_gradients(layer, x, {"causal": True})
+    assert not taken
+    layer.prepare()
+    for part, found in values_and_gradients(layer, x, {"causal": True}).items():
+        torch.testing.assert_close(found, want[part], rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, causal=True), want["output"])
+    assert len(taken) == 2
+    for options in ({"padding": torch.tensor([40, 3])}, {"mask": torch.ones(40, 40, dtype=torch.bool)}):
+        layer(x, **options)
+    Attention("QKV", d_model=16, heads=2, dropout=0.1).prepare()(x)
+    Attention("QKV/sink", d_model=16, heads=2).prepare()(x)
+    torch.export.export(layer, (x,))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    layer.bfloat16()(x.bfloat16())
+    assert len(taken) == 2, "what it does slower or not at all is PyTorch's"
+
+
+def test_prepared_layers_need_no_compiler(monkeypatch, nothing_compiled, taken):
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(native, "_works", functools.cache(native._works.__wrapped__))
+    layer = Attention("QKV", d_model=16, heads=2).prepare()
+    assert layer(draw(1, 40, 16), causal=True).isfinite().all() and not taken

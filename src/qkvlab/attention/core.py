@@ -130,6 +130,15 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
     return native.attend(q, k, v, visible.of(visible.all_rows, visible.all_keys), root=scoring.root)
 
 
+def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    """The fast route of a prepared layer, (..., h, t, e): the layer's own kernel where it is faster and there is one."""
+    free = scoring.fusible and not scoring.dropout and visible.only_near
+    # a graph is to run where it is taken to
+    if free and not torch.compiler.is_compiling() and native.fits(q, k, v) and native.pays(q, k, v):
+        return attend_native(q, k, v, visible, scoring)
+    return attend_fused(q, k, v, visible, scoring)
+
+
 def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     """The fast route where every query sees every key and scores need nothing but their root: (..., h, t, e)."""
     heads, groups = q.shape[-3], k.shape[-3]

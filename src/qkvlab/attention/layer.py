@@ -40,8 +40,8 @@ class Attention(nn.Module):
         d_head: channels of a query or key; d_model / heads unless given.
         d_value: channels of a value; d_head unless given.
         route: ``fused`` runs `scaled_dot_product_attention`; ``plain`` runs matrix products, which is faster
-            for sequences of a few dozen tokens and under `torch.func.vmap`; ``small`` compiles a kernel for sequences
-            of up to 256 tokens on the CPU, with the C++ compiler that is there. All agree to rounding.
+            for sequences of a few dozen tokens and under `torch.func.vmap`; ``native`` compiles the layer's own kernel
+            for the CPU, with the C++ compiler that is there. All agree to rounding.
         dropout: chance that a weight is dropped while training.
 
     Raises:
@@ -118,7 +118,8 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        attend = {"fused": core.attend_fused, "native": core.attend_native, "plain": core.attend}[self.route]
+        fast = core.attend_fused if self._preparation is None else core.attend_prepared
+        attend = {"fused": fast, "native": core.attend_native, "plain": core.attend}[self.route]
         return self.join(attend(q, k, v, visible, scoring))
 
     def trace(
@@ -147,10 +148,12 @@ class Attention(nn.Module):
         return self.projections.remember(x, positions)
 
     def prepare(self) -> Attention:
-        """Keep a copy of the matrices side by side, so that forwards without gradients are faster; returns the layer.
+        """Make calls on the CPU faster, once and for all; returns the layer.
 
-        The copy is made anew when a parameter was written to. What is written through ``.data`` is not seen: call this
-        again then.
+        Without gradients, a copy of the matrices is kept side by side. It is made anew when a parameter was written to;
+        what is written through ``.data`` is not seen: call this again then. With and without gradients, the fast route
+        takes the layer's own kernel where it is faster than PyTorch's and there is a C++ compiler, which needs two
+        seconds when a machine meets a kind of numbers and channels for the first time.
         """
         self._preparation = Preparation()
         return self

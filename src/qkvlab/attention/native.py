@@ -51,6 +51,21 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return long and known and q.device.type == "cpu" and 0 not in (*q.shape, *k.shape, *v.shape)
 
 
+def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
+    half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
+    return not (half and torch.cpu._is_amx_tile_supported()) and _works(q.shape[-1], v.shape[-1], half)
+
+
+@functools.cache
+def _works(c: int, e: int, half: bool) -> bool:
+    try:
+        compiled(C=c, E=e, MASKED=False, HALF=half)
+    except NoCompiler:
+        return False
+    return True
+
+
 def attend(
     q: Tensor,
     k: Tensor,
