@@ -254,14 +254,75 @@ def test_long_texts(name, options, taken):
     assert bool(taken) == native_does, "masks of many queries and keys go the fast way, in blocks"
 
 
-def test_decoding_and_packed_texts_take_the_fused_route():
+def test_packed_texts_take_the_fused_route(taken):
     layer = Attention("QKV", d_model=16, heads=2, route="native")
     x = draw(2, 30, 16)
     want = layer(x, causal=True)
-    cache = layer.new_cache(2, 30)
-    torch.testing.assert_close(torch.cat([layer.step(x[:, :20], cache), layer.step(x[:, 20:], cache)], 1), want)
-    packed = layer(x.flatten(0, 1), packed=(30, 30), causal=True)
-    torch.testing.assert_close(packed.reshape(want.shape), want)
+    taken.clear()
+    torch.testing.assert_close(layer(x.flatten(0, 1), packed=(30, 30), causal=True).reshape(want.shape), want)
+    assert not taken
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Shapes of the keys of every call of the kernel by one query of each head."""
+    calls, once = [], native.attend_once
+
+    def watched(q, k, v, root):
+        calls.append(tuple(k.shape))
+        return once(q, k, v, root)
+
+    monkeypatch.setattr(native, "attend_once", watched)
+    return calls
+
+
+DECODED = ("QKV", "QKK", "QKV/kv1", "QKV/kv2/rope", "QKV/window150", "XXV", "MLA16/rope16", "QKV/qknorm")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", DECODED)
+def test_steps_of_prepared_layers(name, dtype, steps):
+    torch.manual_seed(0)
+    layer = Attention(name, d_model=64, heads=4).to(dtype)
+    x = draw(2, 300, 64).to(dtype)
+    want = layer(x, causal=True)[:, -3:]
+    cache = layer.prepare().new_cache(2, 300)
+    layer.step(x[:, :297], cache)
+    found = torch.cat([layer.step(x[:, at : at + 1], cache) for at in range(297, 300)], 1)
+    torch.testing.assert_close(found, want, rtol=0, atol=2e-6 if dtype == torch.float32 else 2e-2)
+    seen = [150] * 3 if "window" in name else [298, 299, 300]
+    assert [shape[-2] for shape in steps] == seen
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [1, 15, 16, 127, 128, 129, 700])
+def test_one_query_of_each_head(count, groups, threads):
+    q, k, v = draw(2, 6, 1, 16), draw(2, groups, count, 16, seed=1), draw(2, groups, count, 32, seed=2)
+    k, v = k.transpose(1, 2).contiguous().transpose(1, 2), v[..., :16]  # heads lie anyhow
+    want = naive(q.double(), k.double(), v.double(), torch.ones(1, count, dtype=torch.bool), 3.0)
+    torch.testing.assert_close(native.attend_once(q, k, v, 3.0).double(), want, rtol=0, atol=2e-6)
+
+
+def test_one_query_with_huge_scores_or_nan():
+    q, k, v = (draw(1, 2, n, 16, seed=i) for i, n in enumerate((1, 200, 200)))
+    assert native.attend_once(q * 1e18, k * 1e18, v, 1.0).isfinite().all()
+    v[0, 1, 150, 3] = math.nan
+    out = native.attend_once(q, k, v, 1.0)
+    assert int(out.isnan().sum()) == 1 and out[0, 1, 0, 3].isnan()
+    k[0, 0, 5, 5] = math.nan
+    assert native.attend_once(q, k, v, 1.0)[0, 0].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"c": 8}, {"e": 24}, {"c": 272, "e": 272}, {"u": 1}, {"t": 2}, {"dtype": torch.float64}]
+)
+def test_what_does_not_fit_one_query_goes_elsewhere(shapes):
+    sizes = {"c": 16, "e": 16, "g": 2, "u": 2, "t": 1, "dtype": torch.float32} | shapes
+    q, k, v = (
+        torch.zeros(1, sizes.get(h, 4), sizes["t"] if h == "h" else 9, sizes[c], dtype=sizes["dtype"])
+        for h, c in (("h", "c"), ("g", "c"), ("u", "e"))
+    )
+    assert not native.fits_once(q, k, v)
 
 
 @pytest.fixture
@@ -339,6 +400,28 @@ PLANTED = {
     "what is too far back stays from before": ("std::fill(x, x + std::min(tile.begin, here), 0.0f)", "(void)end"),
     "what is too far ahead stays from before": ("std::fill(x + end, x + here, 0.0f)", "(void)end"),
 }
+
+
+PLANTED_ONCE = {
+    "only the first block is seen": ("block < S; block += KEYS_ONCE", "block < KEYS_ONCE; block += KEYS_ONCE"),
+    "what earlier blocks brought keeps its scale": ("i * L) * keep;", "i * L);"),
+    "keys beyond the last are seen": (
+        "std::fill(row + count, row + up(count, L), NONE);",
+        "std::fill(row + count, row + up(count, L), 0.0f);",
+    ),
+    "heads of a group are mixed up": ("g * rows + r), 0, 1, 1 / root", "r * call.key_heads + g), 0, 1, 1 / root"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED_ONCE)
+def test_planted_bugs_of_one_query_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
+    source = native._SOURCE.read_text()
+    changed = tmp_path / "native.cpp"
+    changed.write_text(source.replace(*PLANTED_ONCE[bug]))
+    assert changed.read_text() != source
+    monkeypatch.setattr(native, "_SOURCE", changed)
+    with pytest.raises(AssertionError):
+        test_one_query_of_each_head(700, 2, 1)
 
 
 @pytest.mark.parametrize("bug", PLANTED)

@@ -131,12 +131,19 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
 
 
 def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
-    """The fast route of a prepared layer, (..., h, t, e): the layer's own kernel where it is faster and there is one."""
+    """The fast route of a prepared layer, (..., h, t, e): its own kernel where that is faster and there is one."""
     free = scoring.fusible and not scoring.dropout and visible.only_near
     # a graph is to run where it is taken to
     if free and not torch.compiler.is_compiling() and native.fits(q, k, v) and native.pays(q, k, v):
         return attend_native(q, k, v, visible, scoring)
     return attend_fused(q, k, v, visible, scoring)
+
+
+def attend_once(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
+    """The route of the layer's own kernel for one query of each head, which sees every key: (..., h, 1, e)."""
+    if only_numbers() and native.fits_once(q, k, v) and native.works(q, v):
+        return native.attend_once(q, k, v, scoring.root)
+    return attend_everything(q, k, v, scoring)
 
 
 def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:

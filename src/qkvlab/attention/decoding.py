@@ -44,7 +44,8 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     cache.add(memory)
     k, v = cache.recall(layer, design, keys)
     if count == 1 and core.fusible(q, scoring) and layer.route != "plain":
-        return layer.join(core.attend_everything(q, k, v, scoring), design)
+        attend_one = core.attend_once if layer.has_kernel else core.attend_everything
+        return layer.join(attend_one(q, k, v, scoring), design)
     attend = core.attend if layer.route == "plain" else core.attend_fused
     return layer.join(attend(q, k, v, visible(design, q, first, keys), scoring), design)
 

@@ -118,7 +118,7 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        fast = core.attend_fused if self._preparation is None else core.attend_prepared
+        fast = core.attend_prepared if self.has_kernel else core.attend_fused
         attend = {"fused": fast, "native": core.attend_native, "plain": core.attend}[self.route]
         return self.join(attend(q, k, v, visible, scoring))
 
@@ -157,6 +157,11 @@ class Attention(nn.Module):
         """
         self._preparation = Preparation()
         return self
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the layer's own kernel may take its calls on the CPU: it was asked for, or `prepare` was called."""
+        return self.route == "native" or self._preparation is not None
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention, route: Route = "fused") -> Attention:

@@ -23,6 +23,7 @@ constexpr int R = 8;         // rows of a tile: so many sums are under way at on
 constexpr int P = 2 * L;     // keys of a panel, whose channels stand one behind the other
 constexpr int QUERIES = 64;  // of a block
 constexpr int KEYS = 512;    // of a block forward: up to so many need no second look
+constexpr int KEYS_ONCE = 128;  // of a block that is read once, by one query of each head
 constexpr int KEYS_BACK = 256;  // of a block of the gradient, which holds two tables of them
 constexpr int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 constexpr int CL = up(C, L), EL = up(E, L);
@@ -97,6 +98,23 @@ inline V exponential(V x) {
     V scale;
     std::memcpy(&scale, &power, sizeof scale);
     return x < -87.0f ? V{} : y * scale;
+}
+
+// a vector of numbers where they lie
+inline V read(const X *p) {
+#if HALF
+    typedef uint16_t H __attribute__((vector_size(2 * L)));
+    H half;
+    std::memcpy(&half, p, sizeof half);
+    I bits = __builtin_convertvector(half, I) << 16;
+    V y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+#else
+    V y;
+    std::memcpy(&y, p, sizeof y);
+    return y;
+#endif
 }
 
 // memory that a thread keeps from call to call
@@ -203,7 +221,7 @@ struct Places {
     }
 };
 
-// what a call is about; strides are of (model, batch, head, token), in numbers, and those of channels are 1
+// what a call is about; strides are of (model, batch, head, token, key of a mask), and those of channels are 1
 struct Call {
     int64_t models, batch, heads, key_heads, value_heads, queries, keys;
     int64_t shift;   // the key at which query 0 stands
@@ -218,6 +236,10 @@ struct Call {
         return std::min(keys - 1, causal ? query + shift : query + shift + window - 1);
     }
 };
+
+// what is given in numbers: a call, then five strides of each tensor
+inline const Call &call_of(const int64_t *numbers) { return *reinterpret_cast<const Call *>(numbers); }
+inline const int64_t *step_of(const int64_t *numbers, int i) { return numbers + sizeof(Call) / sizeof(int64_t) + 5 * i; }
 
 // where a head of a tensor begins
 template <class T>
@@ -282,11 +304,12 @@ inline void scores(const Call &call, const Tile &tile, const float *q, const flo
 
 }  // namespace
 
-// `mask` also has a stride of keys. Returns whether there was memory for it.
-extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, X *out, float *logs, const Call *given,
-                       const int64_t *q_step, const int64_t *k_step, const int64_t *v_step, const int64_t *mask_step,
-                       const int64_t *out_step, float root) {
-    const Call &call = *given;
+// All return whether there was memory for it.
+extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, X *out, float *logs,
+                       const int64_t *numbers, float root) {
+    const Call &call = call_of(numbers);
+    const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
+    const int64_t *mask_step = step_of(numbers, 3), *out_step = step_of(numbers, 4);
     const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS);
     const int64_t blocks = up(T, QUERIES) / QUERIES;
     bool failed = false;
@@ -359,11 +382,11 @@ extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, 
 }
 
 extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask, const X *out, const X *out_grad,
-                        const float *logs, X *q_grad, X *k_grad, X *v_grad, const Call *given, const int64_t *q_step,
-                        const int64_t *k_step, const int64_t *v_step, const int64_t *mask_step, const int64_t *out_step,
-                        const int64_t *grad_step, const int64_t *q_to, const int64_t *k_to, const int64_t *v_to,
-                        float root) {
-    const Call &call = *given;
+                        const float *logs, X *q_grad, X *k_grad, X *v_grad, const int64_t *numbers, float root) {
+    const Call &call = call_of(numbers);
+    const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
+    const int64_t *mask_step = step_of(numbers, 3), *out_step = step_of(numbers, 4), *grad_step = step_of(numbers, 5);
+    const int64_t *q_to = step_of(numbers, 6), *k_to = step_of(numbers, 7), *v_to = step_of(numbers, 8);
     const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS_BACK);
     const int64_t tall = up(T, R), table = std::min<int64_t>(tall, QUERIES) * width;
     // heads that share a key or a value head belong to one thread, which adds up what they bring
@@ -463,3 +486,71 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
     });
     return !failed;
 }
+
+#if C % 16 == 0 && E % 16 == 0
+// One query for each head: what a step of decoding asks. All heads that share a key head read it together, once and where
+// it lies, at the speed of memory. Every query sees every key; heads share values as they share keys; C and E are whole
+// vectors.
+extern "C" int once(const X *q, const X *k, const X *v, X *out, const int64_t *numbers, float root) {
+    const Call &call = call_of(numbers);
+    const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
+    const int64_t *out_step = step_of(numbers, 3);
+    const int64_t rows = call.per_key(), S = call.keys;
+    bool failed = false;
+    in_parts(call.models * call.batch * call.key_heads, call.threads, [&](int64_t from, int64_t to) {
+        static thread_local Room room;
+        try {
+            room.make(rows * (C + E + KEYS_ONCE + 2) + 5 * L);
+        } catch (const std::bad_alloc &) {
+            failed = true;
+            return;
+        }
+        float *queries = room.take(rows * C), *brought = room.take(rows * E), *weights = room.take(rows * KEYS_ONCE);
+        float *top = room.take(rows), *whole = room.take(rows);
+        for (int64_t n = from; n < to; n++) {
+            const int64_t g = n % call.key_heads, b = n / call.key_heads % call.batch, m = n / call.key_heads / call.batch;
+            const X *keys = head_of(k, k_step, m, b, g), *values = head_of(v, v_step, m, b, g);
+            for (int64_t r = 0; r < rows; r++) {
+                read_rows<C>(head_of(q, q_step, m, b, g * rows + r), 0, 1, 1 / root, queries + r * C);
+                top[r] = NONE, whole[r] = 0;
+            }
+            std::memset(brought, 0, rows * E * sizeof(float));
+            for (int64_t block = 0; block < S; block += KEYS_ONCE) {
+                const int64_t count = std::min<int64_t>(KEYS_ONCE, S - block);
+                for (int64_t s = 0; s < count; s++) {
+                    V key[C / L];
+                    for (int i = 0; i < C / L; i++) key[i] = read(keys + (block + s) * k_step[3] + i * L);
+                    for (int64_t r = 0; r < rows; r++) {
+                        V sum = key[0] * at(queries + r * C);
+                        for (int i = 1; i < C / L; i++) sum += key[i] * at(queries + r * C + i * L);
+                        weights[r * KEYS_ONCE + s] = total(sum);
+                    }
+                }
+                for (int64_t r = 0; r < rows; r++) {
+                    float *row = weights + r * KEYS_ONCE;
+                    std::fill(row + count, row + up(count, L), NONE);
+                    V high = V{} + top[r], sum = {};
+                    for (int64_t s = 0; s < count; s += L) high = at(row + s) > high ? at(row + s) : high;
+                    const float now = largest(high), base = now == NONE ? 0 : now;
+                    for (int64_t s = 0; s < count; s += L) sum += at(row + s) = exponential(at(row + s) - base);
+                    const float keep = top[r] == NONE ? 1 : std::exp(top[r] - base);
+                    whole[r] = whole[r] * keep + total(sum), top[r] = now;
+                    V sums[E / L];
+                    for (int i = 0; i < E / L; i++) sums[i] = at(brought + r * E + i * L) * keep;
+                    for (int64_t s = 0; s < count; s++) {
+                        const X *value = values + (block + s) * v_step[3];
+                        for (int i = 0; i < E / L; i++) sums[i] += row[s] * read(value + i * L);
+                    }
+                    for (int i = 0; i < E / L; i++) at(brought + r * E + i * L) = sums[i];
+                }
+            }
+            for (int64_t r = 0; r < rows; r++) {
+                const float scale = whole[r] == 0 ? 0 : 1 / whole[r];
+                for (int i = 0; i < E; i += L) at(brought + r * E + i) *= scale;
+                write_rows<E>(brought + r * E, 1, head_of(out, out_step, m, b, g * rows + r), 0);
+            }
+        }
+    });
+    return !failed;
+}
+#endif

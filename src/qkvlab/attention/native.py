@@ -31,6 +31,8 @@ WIDEST = 256
 """Channels of a head."""
 EVERYWHERE = 1 << 40
 """The window of queries that see all keys there are."""
+VECTOR = 16
+"""Channels that are read together."""
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
 
@@ -55,6 +57,11 @@ def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
     half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
     return not (half and torch.cpu._is_amx_tile_supported()) and _works(q.shape[-1], v.shape[-1], half)
+
+
+def works(q: Tensor, v: Tensor) -> bool:
+    """Whether the kernel of such numbers and channels is there, or can be compiled."""
+    return _works(q.shape[-1], v.shape[-1], q.dtype == torch.bfloat16)
 
 
 @functools.cache
@@ -99,6 +106,29 @@ def attend(
     q, k, v = (x.to(dtype).reshape(1, -1, *x.shape[-3:]) for x in (q, k, v))
     out, _ = _Attend.apply(q, k, v, allowed, causal, shift, EVERYWHERE if window is None else window, root)
     return out.reshape(*batch, *rows, v.shape[-1])
+
+
+def attend_once(q: Tensor, k: Tensor, v: Tensor, root: float) -> Tensor:
+    """softmax(q k^T / root) v of one query for each head, which sees every key, without gradients: (b, h, 1, e).
+
+    Args:
+        q: (b, h, 1, c).
+        k: (b, g, s, c), as `fits_once` says.
+        v: (b, g, s, e).
+        root: what scores are divided by.
+    """
+    q, k, v = (_with_channels_side_by_side(x)[None] for x in (q, k, v))
+    out = _room(q, v.shape[-1])
+    _run("once", q, k, v, None, (q, k, v, out), (q, k, v, out), False, 0, EVERYWHERE, root)
+    return out[0]
+
+
+def fits_once(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether `attend_once` can do these: heads share values as they share keys, and channels are whole vectors."""
+    c, e = q.shape[-1], v.shape[-1]
+    whole = c % VECTOR == 0 and e % VECTOR == 0 and max(c, e) <= WIDEST
+    alike = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float32, torch.bfloat16) and q.device.type == "cpu"
+    return whole and alike and k.shape[-3] == v.shape[-3] and q.shape[-2] == 1 and 0 not in (*q.shape, *k.shape)
 
 
 # one level below `torch.library.custom_op`, whose own rule for gradients knows nothing of `torch.func`
@@ -216,12 +246,15 @@ def _run(
     strided: tuple[Tensor | None, ...], causal: bool, shift: int, window: int, root: float,
 ) -> None:  # fmt: skip
     """Call a function of the kernel on the addresses of all that is given and the strides of some of it."""
-    sizes = *q.shape[:3], k.shape[2], v.shape[2], q.shape[3], k.shape[3], shift, window, causal, torch.get_num_threads()
+    numbers = [
+        *q.shape[:3], k.shape[2], v.shape[2], q.shape[3], k.shape[3], shift, window, causal, torch.get_num_threads()
+    ]  # fmt: skip
+    for x in strided:
+        numbers += (0,) * 5 if x is None else x.stride()
     kernel = compiled(C=q.shape[-1], E=v.shape[-1], MASKED=allowed is not None, HALF=q.dtype == torch.bfloat16)
     done = getattr(kernel, name)(
         *(ctypes.c_void_p(None if x is None else x.data_ptr()) for x in given),
-        (ctypes.c_int64 * len(sizes))(*sizes),
-        *((ctypes.c_int64 * 5)(*((0,) * 5 if x is None else x.stride())) for x in strided),
+        (ctypes.c_int64 * len(numbers))(*numbers),
         ctypes.c_float(root),
     )
     if not done:
