@@ -254,13 +254,16 @@ def test_long_texts(name, options, taken):
     assert bool(taken) == native_does, "masks of many queries and keys go the fast way, in blocks"
 
 
-def test_packed_texts_take_the_fused_route(taken):
-    layer = Attention("QKV", d_model=16, heads=2, route="native")
-    x = draw(2, 30, 16)
+@pytest.mark.parametrize("name", ["QKV", "QKV/kv1/window20"])
+def test_packed_texts_and_chunks_of_steps(name, taken):
+    layer = Attention(name, d_model=16, heads=2, route="native")
+    x = draw(2, 60, 16)
     want = layer(x, causal=True)
     taken.clear()
-    torch.testing.assert_close(layer(x.flatten(0, 1), packed=(30, 30), causal=True).reshape(want.shape), want)
-    assert not taken
+    torch.testing.assert_close(layer(x.flatten(0, 1), packed=(60, 60), causal=True).reshape(want.shape), want)
+    cache = layer.new_cache(2, 60)
+    torch.testing.assert_close(torch.cat([layer.step(x[:, :30], cache), layer.step(x[:, 30:], cache)], 1), want)
+    assert len(taken) == 3
 
 
 @pytest.fixture

@@ -46,8 +46,7 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     if count == 1 and core.fusible(q, scoring) and layer.route != "plain":
         attend_one = core.attend_once if layer.has_kernel else core.attend_everything
         return layer.join(attend_one(q, k, v, scoring), design)
-    attend = core.attend if layer.route == "plain" else core.attend_fused
-    return layer.join(attend(q, k, v, visible(design, q, first, keys), scoring), design)
+    return layer.join(layer.attend(q, k, v, visible(design, q, first, keys), scoring), design)
 
 
 def visible(design: Design, q: Tensor, first: int, keys: Span) -> Visible:

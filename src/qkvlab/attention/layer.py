@@ -118,9 +118,7 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        fast = core.attend_prepared if self.has_kernel else core.attend_fused
-        attend = {"fused": fast, "native": core.attend_native, "plain": core.attend}[self.route]
-        return self.join(attend(q, k, v, visible, scoring))
+        return self.join(self.attend(q, k, v, visible, scoring))
 
     def trace(
         self,
@@ -157,6 +155,12 @@ class Attention(nn.Module):
         """
         self._preparation = Preparation()
         return self
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+        """Let queries (b, h, t, c) look at keys (b, g, s, c) by the layer's route: (b, h, t, e)."""
+        fast = core.attend_prepared if self.has_kernel else core.attend_fused
+        attend = {"fused": fast, "native": core.attend_native, "plain": core.attend}[self.route]
+        return attend(q, k, v, visible, scoring)
 
     @property
     def has_kernel(self) -> bool:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qkvlab.attention import core
 from qkvlab.attention.masks import Causal, causal_shift
 from qkvlab.attention.visible import Span
 from qkvlab.errors import BadInput
@@ -95,14 +94,13 @@ def _attend(layer: Attention, x: Tensor, lengths: list[int], causal: Causal, pos
         x, positions = x[moved], None if positions is None else positions[moved]
     q, memory = layer.projections.project(x, _restarting(runs, x.device) if positions is None else positions)
     k, v = layer.projections.recall(memory)
-    scoring, attend = layer.scoring(), core.attend if layer.route == "plain" else core.attend_fused
-    found = []
+    scoring, found = layer.scoring(), []
     for run in runs:
         asked, keys, values = (_side_by_side(part, run) for part in (q, k, v))
         shape = (*asked.shape[:-1], run.tokens)
         stand = None if positions is None else positions[run.span.slice].unflatten(0, (run.texts, run.tokens))
         visible = layer.visible(shape, x.device, own=True, causal=causal, positions=(stand, stand))
-        found.append(attend(asked, keys, values, visible, scoring).swapaxes(0, 1).flatten(1, 2))
+        found.append(layer.attend(asked, keys, values, visible, scoring).swapaxes(0, 1).flatten(1, 2))
     out = layer.join(torch.cat(found, 1))
     return out if moved is None else out[moved.argsort()]
 
