@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py [--designs QKV,QQV] [--draws 16] [--json FILE]
 
-For every example of the catalogue, both routes and fp32 and bf16: the largest error, against float64, of the output and
+For every example of the catalogue, all routes and fp32 and bf16: the largest error, against float64, of the output and
 of the gradient of x and of every matrix, mean over the draws, divided by that of `naive.py`. Goal: at most 2. Causal,
 384 tokens of 64 (more than a block, enough for halves and for 1 / root to go into a matrix), 4 heads; the float64 naive
 code is the truth, and must first equal the layer's own float64 output and gradients. Where the truth is 0 (the gradient
@@ -30,7 +30,7 @@ from qkvlab.designs import Design, examples, parse
 from qkvlab.testing.sizes import redrawn
 
 D_MODEL, HEADS, TOKENS = 64, 4, 384
-ROUTES: tuple[Route, ...] = ("plain", "fused")
+ROUTES: tuple[Route, ...] = ("plain", "fused", "native")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDING = {"fp32": 2.0**-24, "bf16": 2.0**-9}
 GOAL = 2.0

@@ -5,8 +5,9 @@
 d_model 512, 8 heads, no biases, the same weights on all sides; before anything is timed all sides must compute the same
 numbers. Sides take turns in one process in an order that rotates, so that whatever else the machine does falls on all.
 A ratio is the median over the rounds of our time by that of the peer whose median is the lowest. Our layer is prepared
-(`Attention.prepare`), which tells without gradients alone; as it comes it stands beside. Designs are held
-against QKV in the same way, beside what they cost: FLOPs of the layer, or bytes read in one step of decoding.
+(`Attention.prepare`): without gradients its matrices stand side by side, and its own kernel attends where there is a
+C++ compiler; as it comes it stands beside. Designs are held against QKV in the same way, both prepared, beside what
+they cost: FLOPs of the layer, or bytes read in one step of decoding.
 """
 
 from __future__ import annotations
@@ -107,9 +108,7 @@ def beside_others(kind: str, seconds: float) -> list[dict[str, Any]]:
     """QKV and its peers at one kind of points."""
     rows: list[dict[str, Any]] = []
     for precision, dtype in PRECISIONS.items():
-        sides = [Ours(layer := build("QKV", dtype)), *peers(layer)]
-        if kind == "forward":
-            sides.append(Ours(build("QKV", dtype), prepared=False))
+        sides = [Ours(layer := build("QKV", dtype)), *peers(layer), Ours(build("QKV", dtype), prepared=False)]
         if kind == "decoding":
             for context in CONTEXTS:
                 past, x = draw(BATCH, context, D_MODEL, dtype=dtype), draw(BATCH, 1, D_MODEL, dtype=dtype)

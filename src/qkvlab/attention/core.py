@@ -1,4 +1,4 @@
-"""softmax(q k^T / root) v, three times: a fast route, one for short sequences and an explaining one, which agree.
+"""softmax(q k^T / root) v, three times: a fast route, a kernel of its own and an explaining route, which agree.
 
     q (..., h, t, c)    k (..., g, s, c)    v (..., u, s, e)    allowed broadcasts to (..., h, t, s)
 

@@ -2,7 +2,7 @@
 
 Compiling takes 10 to 30 seconds and makes a step of small models 1.4 to 2.3 times as fast (`benchmarks/engine.py`);
 what stands between the products (norms, gelu and their gradients) becomes a few loops instead of many small calls, and
-attention over short sequences one kernel (`attention.small`). Results differ from those of plain steps by rounding.
+attention one kernel (`attention.native`). Results differ from those of plain steps by rounding.
 
 Products may be in bf16, which processors with units for it do several times as fast. Weights, their moments, norms,
 softmax, losses and exams stay in fp32.
@@ -42,8 +42,8 @@ def plain(skeleton: nn.Module, products: Products = "fp32") -> Step:
     return vmap(grad_and_value(loss), randomness="error")
 
 
-def short(skeleton: nn.Module) -> nn.Module:
-    """Return a model whose attention takes the route of short sequences, where it can be compiled; for `compiled`."""
+def own_kernel(skeleton: nn.Module) -> nn.Module:
+    """Return a model whose attention takes the layer's own kernel, where it can be compiled; for `compiled`."""
     model = copy.deepcopy(skeleton)
     for module in model.modules():
         if isinstance(module, Attention) and native.compiler() is not None:
@@ -55,7 +55,7 @@ def compiled(step: Step, own: Stack, rest: Stack, *data: Tensor) -> Step:
     """Return a step as one compiled program, for stacks of exactly the sizes of the example.
 
     Args:
-        step: see `plain`; of a `short` model it is faster.
+        step: see `plain`; of a model with its `own_kernel` it is faster.
         own: trained weights of the example, of which nothing is changed.
         rest: its fixed weights.
         data: its targets and inputs.

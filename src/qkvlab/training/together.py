@@ -27,7 +27,7 @@ from qkvlab.training import recipe
 from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
-from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, plain, short
+from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, own_kernel, plain
 
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
 """What this process has compiled or laid into what it has compiled, or could not."""
@@ -120,7 +120,7 @@ class Together:
         begun = time.perf_counter()
         try:
             if host == design:
-                step = plain(short(self.skeleton), self.products)
+                step = plain(own_kernel(self.skeleton), self.products)
                 self.take = _once(key, lambda: compiled(step, *self._given(0)))
             else:
                 self.take = _once((*key, design.name), lambda: self._laid(key, host))
@@ -132,7 +132,7 @@ class Together:
         model = self.task.model(self.setting, host).to("meta")
         laid, given = Laid(self.skeleton, model, self.weights, self.fixed), self._given(0)
         laid.require_equal(plain(self.skeleton), plain(model), *given)
-        step = plain(short(model), self.products)
+        step = plain(own_kernel(model), self.products)
         return laid.step(_once(key, lambda: compiled(step, *laid.given(*given))))
 
     def _call(self, method: str, *arrays: np.ndarray) -> np.ndarray:
