@@ -71,15 +71,22 @@ def test_patience_ends(holder, monkeypatch):
         assert other.poll() is None
 
 
-def test_other_things_are_made_at_the_same_time(holder):
-    other = holder("a program", 600)
+def test_other_things_are_made_at_the_same_time(holder, waited):
+    holder("a program", 600)
     with turn("another"):
-        assert other.poll() is None
+        assert waited()
 
 
 def test_what_fails_gives_its_turn_away(waited):
     with pytest.raises(KeyError), turn("a program"):
         raise KeyError
+    with turn("a program"):
+        assert waited()
+
+
+def test_machines_that_share_a_home_do_not_wait_for_each_other(holder, waited, monkeypatch):
+    holder("a program", 600)
+    monkeypatch.setattr(turns.platform, "node", lambda: "elsewhere")
     with turn("a program"):
         assert waited()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +22,8 @@ def turn(what: str) -> Iterator[None]:
 
     A process that is killed gives its turn away.
     """
-    number = int(hashlib.sha256(what.encode()).hexdigest(), 16) % LOCKS
+    # machines may share a home, but not what PyTorch keeps
+    number = int(hashlib.sha256(f"{platform.node()}\n{what}".encode()).hexdigest(), 16) % LOCKS
     folder = platformdirs.user_cache_path("qkvlab", appauthor=False)
     held = None
     try:
