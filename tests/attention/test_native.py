@@ -11,7 +11,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from qkvlab import Attention
-from qkvlab.attention import core, native
+from qkvlab.attention import core, kernel, native
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Visible
 from qkvlab.designs import examples
@@ -332,16 +332,16 @@ def test_what_does_not_fit_one_query_goes_elsewhere(shapes):
 def nothing_compiled(monkeypatch, tmp_path):
     """As in a process that begins, of a user who begins; returns the folder of kernels."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "compiled", functools.cache(native.compiled.__wrapped__))
+    monkeypatch.setattr(kernel, "compiled", functools.cache(kernel.compiled.__wrapped__))
     return tmp_path / "qkvlab" / "kernels"
 
 
 def test_without_a_compiler_the_message_says_so(monkeypatch, nothing_compiled):
-    monkeypatch.setattr(native, "compiler", lambda: None)
-    with pytest.raises(native.NoCompiler, match="CXX"):
+    monkeypatch.setattr(kernel, "compiler", lambda: None)
+    with pytest.raises(kernel.NoCompiler, match="CXX"):
         Attention("QKV", d_model=8, route="native")(draw(1, 32, 8))
-    monkeypatch.setattr(native, "compiler", lambda: shutil.which("false"))
-    with pytest.raises(native.NoCompiler, match="false"):
+    monkeypatch.setattr(kernel, "compiler", lambda: shutil.which("false"))
+    with pytest.raises(kernel.NoCompiler, match="false"):
         Attention("QKV", d_model=8, route="native")(draw(1, 32, 8))
     assert not nothing_compiled.exists()
 
@@ -351,16 +351,16 @@ def test_kernels_are_kept_on_disk_and_what_is_spoilt_is_made_again(monkeypatch, 
     want = native.attend(q, q, q)
     (kept,) = nothing_compiled.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(native, "_compile", None)  # it may not be asked
-        native.compiled.cache_clear()
+        patch.setattr(kernel, "_compile", None)  # it may not be asked
+        kernel.compiled.cache_clear()
         assert torch.equal(native.attend(q, q, q), want)
-    native.compiled.cache_clear()
+    kernel.compiled.cache_clear()
     kept.unlink()  # the loaded one stays as it is
     kept.write_bytes(b"half a file")
     assert torch.equal(native.attend(q, q, q), want) and [*nothing_compiled.iterdir()] == [kept]
     for change in ({"C": 9}, {"HALF": True}):
         said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "HALF": False} | change).items()]
-        assert native._mark(shutil.which("c++"), said) not in kept.name
+        assert kernel._mark(shutil.which("c++"), said) not in kept.name
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, nothing_compiled, tmp_path):
@@ -418,22 +418,22 @@ PLANTED_ONCE = {
 
 @pytest.mark.parametrize("bug", PLANTED_ONCE)
 def test_planted_bugs_of_one_query_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
-    source = native._SOURCE.read_text()
+    source = kernel._SOURCE.read_text()
     changed = tmp_path / "native.cpp"
     changed.write_text(source.replace(*PLANTED_ONCE[bug]))
     assert changed.read_text() != source
-    monkeypatch.setattr(native, "_SOURCE", changed)
+    monkeypatch.setattr(kernel, "_SOURCE", changed)
     with pytest.raises(AssertionError):
         test_one_query_of_each_head(700, 2, 1)
 
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_planted_bugs_in_the_kernel_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
-    source = native._SOURCE.read_text()
+    source = kernel._SOURCE.read_text()
     changed = tmp_path / "native.cpp"
     changed.write_text(source.replace(*PLANTED[bug]))
     assert changed.read_text() != source
-    monkeypatch.setattr(native, "_SOURCE", changed)
+    monkeypatch.setattr(kernel, "_SOURCE", changed)
     causal, _ = errors((1, 4, 2, 2, 1100, 1100, 5, 7), torch.float32, causal=True, window=1030)
     near, _ = errors((1, 4, 2, 2, 600, 600, 5, 7), torch.float32, window=300)
     assert not max(*causal, *near) < 1e-4
@@ -471,7 +471,7 @@ def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
 
 
 def test_prepared_layers_need_no_compiler(monkeypatch, nothing_compiled, taken):
-    monkeypatch.setattr(native, "compiler", lambda: None)
-    monkeypatch.setattr(native, "_works", functools.cache(native._works.__wrapped__))
+    monkeypatch.setattr(kernel, "compiler", lambda: None)
+    monkeypatch.setattr(kernel, "works", functools.cache(kernel.works.__wrapped__))
     layer = Attention("QKV", d_model=16, heads=2).prepare()
     assert layer(draw(1, 40, 16), causal=True).isfinite().all() and not taken

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qkvlab import designs, tasks
-from qkvlab.attention import native
+from qkvlab.attention import kernel, native
 from qkvlab.tasks.library import TASK
 from qkvlab.training import steps, together
 from qkvlab.training.recipe import Run
@@ -152,7 +152,7 @@ def test_compiled_steps_over_short_sequences_take_the_kernel_and_are_plain_to_ro
 
 
 def test_without_the_kernels_compiler_steps_are_compiled_without_it(monkeypatch, kernels):
-    monkeypatch.setattr(native, "compiler", lambda: None)
+    monkeypatch.setattr(kernel, "compiler", lambda: None)
     made = train_compiled(SHORT, "plain", designs.parse("QKV"), RUNS[:2], unit=2)
     assert not kernels and made.remark == "" and made.compiling > 0
 

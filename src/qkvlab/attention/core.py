@@ -116,7 +116,7 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
     is made beside the caller's own mask.
 
     Raises:
-        NoCompiler: see `native.attend`.
+        NoCompiler: see `kernel.compiled`.
     """
     few = max(q.shape[-2], k.shape[-2]) <= ROWS
     plain = visible.only_near

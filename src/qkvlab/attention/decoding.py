@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qkvlab.attention import core, prepared
+from qkvlab.attention import prepared, routes
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
@@ -43,10 +43,9 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         q, memory = ready.project(layer, x, first)
     cache.add(memory)
     k, v = cache.recall(layer, design, keys)
-    if count == 1 and core.fusible(q, scoring) and layer.route != "plain":
-        attend_one = core.attend_once if layer.has_kernel else core.attend_everything
-        return layer.join(attend_one(q, k, v, scoring), design)
-    return layer.join(layer.attend(q, k, v, visible(design, q, first, keys), scoring), design)
+    if count == 1 and routes.has_kernels(layer, q, scoring):
+        return layer.join(routes.attend_one(layer, q, k, v, scoring), design)
+    return layer.join(routes.attend(layer, q, k, v, visible(design, q, first, keys), scoring), design)
 
 
 def visible(design: Design, q: Tensor, first: int, keys: Span) -> Visible:

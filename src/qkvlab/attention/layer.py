@@ -5,12 +5,12 @@ x (b, t, d)    memory: what `remember` kept of (b, s, d)    output (b, t, d)
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from qkvlab.attention import core, interop
+from qkvlab.attention import core, interop, routes
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
@@ -18,14 +18,13 @@ from qkvlab.attention.making import found, make
 from qkvlab.attention.masks import Causal, padding_mask, require_positions
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.ready import Preparation
+from qkvlab.attention.routes import Route
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.trace import Trace
 from qkvlab.attention.visible import Visible, standing
 from qkvlab.contracts import Dims, Memory
 from qkvlab.designs import Design, parse
 from qkvlab.errors import BadInput
-
-Route = Literal["fused", "native", "plain"]
 
 
 class Attention(nn.Module):
@@ -81,7 +80,7 @@ class Attention(nn.Module):
         found(self.design, self.dims)  # once per design and sizes: here, and not in anybody's count or trace
         said = Scoring.of(self.design, self.dims, self.projections.weights)
         self._scoring = said if said.fusible else None  # which no weight can change
-        self._preparation: Preparation | None = None
+        self.preparation: Preparation | None = None
 
     def forward(
         self,
@@ -118,7 +117,7 @@ class Attention(nn.Module):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        return self.join(self.attend(q, k, v, visible, scoring))
+        return self.join(routes.attend(self, q, k, v, visible, scoring))
 
     def trace(
         self,
@@ -153,19 +152,8 @@ class Attention(nn.Module):
         takes the layer's own kernel where it is faster than PyTorch's and there is a C++ compiler, which needs two
         seconds when a machine meets a kind of numbers and channels for the first time.
         """
-        self._preparation = Preparation()
+        self.preparation = Preparation()
         return self
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
-        """Let queries (b, h, t, c) look at keys (b, g, s, c) by the layer's route: (b, h, t, e)."""
-        fast = core.attend_prepared if self.has_kernel else core.attend_fused
-        attend = {"fused": fast, "native": core.attend_native, "plain": core.attend}[self.route]
-        return attend(q, k, v, visible, scoring)
-
-    @property
-    def has_kernel(self) -> bool:
-        """Whether the layer's own kernel may take its calls on the CPU: it was asked for, or `prepare` was called."""
-        return self.route == "native" or self._preparation is not None
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention, route: Route = "fused") -> Attention:
@@ -250,7 +238,7 @@ class Attention(nn.Module):
         require_device("mask", mask, x)
         scoring, at = self.scoring(), positions
         if memory is None:
-            ready = self._preparation.of(self, x) if folds and self._preparation is not None else None
+            ready = self.preparation.of(self, x) if folds and self.preparation is not None else None
             if ready is not None:
                 q, k, v, scoring = ready.make(x, positions)
             elif folds:

@@ -10,20 +10,13 @@ channels takes two seconds to compile, and is kept on disk.
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import Tensor
+
+from qkvlab.attention import kernel
 
 SHORTEST = 24
 """Queries and keys: of fewer, starting the kernel takes longer than it saves."""
@@ -33,17 +26,6 @@ EVERYWHERE = 1 << 40
 """The window of queries that see all keys there are."""
 VECTOR = 16
 """Channels that are read together."""
-_SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
-
-
-class NoCompiler(Exception):
-    """The kernel cannot be compiled on this machine; the message says why, in one line."""
-
-
-def compiler() -> str | None:
-    """Return the C++ compiler that CXX names, or that is there; None without one."""
-    return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -56,21 +38,13 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
     half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
-    return not (half and torch.cpu._is_amx_tile_supported()) and _works(q.shape[-1], v.shape[-1], half)
+    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
 
 
 def works(q: Tensor, v: Tensor) -> bool:
     """Whether the kernel of such numbers and channels is there, or can be compiled."""
-    return _works(q.shape[-1], v.shape[-1], q.dtype == torch.bfloat16)
-
-
-@functools.cache
-def _works(c: int, e: int, half: bool) -> bool:
-    try:
-        compiled(C=c, E=e, MASKED=False, HALF=half)
-    except NoCompiler:
-        return False
-    return True
+    half = torch.bfloat16 in (q.dtype, v.dtype)
+    return kernel.works(C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
 
 
 def attend(
@@ -97,7 +71,7 @@ def attend(
         root: what scores are divided by.
 
     Raises:
-        NoCompiler: there is no C++ compiler, or it refuses.
+        NoCompiler: see `kernel.compiled`.
     """
     batch, rows, keys = q.shape[:-3], q.shape[-3:-1], k.shape[-2]
     if allowed is not None:
@@ -251,65 +225,11 @@ def _run(
     ]  # fmt: skip
     for x in strided:
         numbers += (0,) * 5 if x is None else x.stride()
-    kernel = compiled(C=q.shape[-1], E=v.shape[-1], MASKED=allowed is not None, HALF=q.dtype == torch.bfloat16)
-    done = getattr(kernel, name)(
+    found = kernel.compiled(C=q.shape[-1], E=v.shape[-1], MASKED=allowed is not None, HALF=q.dtype == torch.bfloat16)
+    done = getattr(found, name)(
         *(ctypes.c_void_p(None if x is None else x.data_ptr()) for x in given),
         (ctypes.c_int64 * len(numbers))(*numbers),
         ctypes.c_float(root),
     )
     if not done:
         raise MemoryError("attention: no room for the blocks of a head")
-
-
-@functools.cache
-def compiled(**kind: int) -> ctypes.CDLL:
-    """Return the kernel for C and E channels, with a mask or without (MASKED), in bf16 or fp32 (HALF).
-
-    Raises:
-        NoCompiler: see `attend`.
-    """
-    found = compiler()
-    if found is None:
-        raise NoCompiler("there is no C++ compiler (the one that CXX names, c++, g++ or clang++)")
-    said = [f"-D{name}={int(value)}" for name, value in kind.items()]
-    made = f"{_mark(found, said)}.so"
-    folder = platformdirs.user_cache_path("qkvlab", appauthor=False) / "kernels"
-    try:
-        if (folder / made).exists():
-            return ctypes.CDLL(str(folder / made))
-    except OSError:  # written half, or for another machine after all
-        pass
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
-        _compile(found, said, Path(other) / made)
-        library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(other) / made, folder / f"{made}.{os.getpid()}")
-            os.replace(folder / f"{made}.{os.getpid()}", folder / made)
-        except OSError:
-            pass  # the next process compiles it again
-        return library
-
-
-def _compile(found: str, said: list[str], made: Path) -> None:
-    error = ""
-    for threads in (["-fopenmp"], []):  # a compiler may come without OpenMP: then one thread works
-        try:
-            command = [found, *_FLAGS, *threads, *said, _SOURCE, "-o", made]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            return
-        except subprocess.CalledProcessError as refused:
-            error = next(iter(refused.stderr.splitlines()), "refused")
-        except OSError as failed:
-            error = str(failed)
-    raise NoCompiler(f"{found}: {error}")
-
-
-def _mark(found: str, said: list[str]) -> str:
-    """Tell kernels apart by all that makes one: source, flags, compiler and processor."""
-    try:
-        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
-    parts = [_SOURCE.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from qkvlab.attention import routes
 from qkvlab.attention.masks import Causal, causal_shift
 from qkvlab.attention.visible import Span
 from qkvlab.errors import BadInput
@@ -100,7 +101,7 @@ def _attend(layer: Attention, x: Tensor, lengths: list[int], causal: Causal, pos
         shape = (*asked.shape[:-1], run.tokens)
         stand = None if positions is None else positions[run.span.slice].unflatten(0, (run.texts, run.tokens))
         visible = layer.visible(shape, x.device, own=True, causal=causal, positions=(stand, stand))
-        found.append(layer.attend(asked, keys, values, visible, scoring).swapaxes(0, 1).flatten(1, 2))
+        found.append(routes.attend(layer, asked, keys, values, visible, scoring).swapaxes(0, 1).flatten(1, 2))
     out = layer.join(torch.cat(found, 1))
     return out if moved is None else out[moved.argsort()]
 

@@ -21,7 +21,7 @@ from torch._inductor import standalone_compile
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from qkvlab.attention import Attention, native
+from qkvlab.attention import Attention, kernel
 from qkvlab.contracts import Products
 from qkvlab.training.turns import turn
 
@@ -46,7 +46,7 @@ def own_kernel(skeleton: nn.Module) -> nn.Module:
     """Return a model whose attention takes the layer's own kernel, where it can be compiled; for `compiled`."""
     model = copy.deepcopy(skeleton)
     for module in model.modules():
-        if isinstance(module, Attention) and native.compiler() is not None:
+        if isinstance(module, Attention) and kernel.compiler() is not None:
             module.route = "native"
     return model
 

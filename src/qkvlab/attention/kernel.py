@@ -1,0 +1,91 @@
+"""The compiled kernel of `native`, made by the C++ compiler that is there when first needed, and kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_SOURCE = Path(__file__).with_name("native.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
+
+
+class NoCompiler(Exception):
+    """The kernel cannot be compiled on this machine; the message says why, in one line."""
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler that CXX names, or that is there; None without one."""
+    return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+@functools.cache
+def compiled(**kind: int) -> ctypes.CDLL:
+    """Return the kernel for C and E channels, with a mask or without (MASKED), in bf16 or fp32 (HALF).
+
+    Raises:
+        NoCompiler: there is no C++ compiler, or it refuses.
+    """
+    found = compiler()
+    if found is None:
+        raise NoCompiler("there is no C++ compiler (the one that CXX names, c++, g++ or clang++)")
+    said = [f"-D{name}={int(value)}" for name, value in kind.items()]
+    made = f"{_mark(found, said)}.so"
+    folder = platformdirs.user_cache_path("qkvlab", appauthor=False) / "kernels"
+    try:
+        if (folder / made).exists():
+            return ctypes.CDLL(str(folder / made))
+    except OSError:  # written half, or for another machine after all
+        pass
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
+        _compile(found, said, Path(other) / made)
+        library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(other) / made, folder / f"{made}.{os.getpid()}")
+            os.replace(folder / f"{made}.{os.getpid()}", folder / made)
+        except OSError:
+            pass  # the next process compiles it again
+        return library
+
+
+def _compile(found: str, said: list[str], made: Path) -> None:
+    error = ""
+    for threads in (["-fopenmp"], []):  # a compiler may come without OpenMP: then one thread works
+        try:
+            command = [found, *_FLAGS, *threads, *said, _SOURCE, "-o", made]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            return
+        except subprocess.CalledProcessError as refused:
+            error = next(iter(refused.stderr.splitlines()), "refused")
+        except OSError as failed:
+            error = str(failed)
+    raise NoCompiler(f"{found}: {error}")
+
+
+def _mark(found: str, said: list[str]) -> str:
+    """Tell kernels apart by all that makes one: source, flags, compiler and processor."""
+    try:
+        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        processor = platform.processor()
+    parts = [_SOURCE.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+@functools.cache
+def works(**kind: int) -> bool:
+    """Whether `compiled` has such a kernel."""
+    try:
+        compiled(**kind)
+    except NoCompiler:
+        return False
+    return True
