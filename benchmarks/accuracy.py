@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layer import origin
 from naive import naive
+from origin import origin
 from qkvlab import Attention
 from qkvlab.attention.layer import Route
 from qkvlab.designs import Design, examples, parse

@@ -20,7 +20,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +32,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import loop
+from origin import origin
 from qkvlab import designs, tasks
 from qkvlab.tasks.task import Task
 from qkvlab.training import recipe
@@ -69,8 +69,7 @@ def main() -> None:
                 rows.append(measured(point, args.design, args.seconds, args.repeats, pool))
                 print(rows[-1], flush=True)
     if args.json:
-        facts = {"machine": platform.platform(), "cores": cores(), "torch": str(torch.__version__)}
-        document = {**facts, "design": args.design, "models": MODELS, "steps": STEPS, "rows": rows}
+        document = {**origin(), "design": args.design, "models": MODELS, "steps": STEPS, "rows": rows}
         args.json.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -16,10 +16,7 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import re
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from origin import origin
 from peers import Ours, peers
 from qkvlab import Attention, cost
 from qkvlab.designs import Design, parse
@@ -231,27 +229,6 @@ def _bytes(layer: Attention) -> float:
     # weights and what is read of the cache in one step
     one = cost(layer.design, layer.dims, CONTEXTS[-1], bytes_per_number=4)
     return one.read_weight_bytes + BATCH * one.read_cache_bytes
-
-
-def origin() -> dict[str, Any]:
-    """Where numbers come from: machine, versions, commit."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(("git", *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    names = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", names.read_text("utf-8")) if names.exists() else []
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "processor": models[0] if models else platform.processor(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "commit": git("rev-parse", "HEAD") + (" and changes" if git("status", "--porcelain", "-uno") else ""),
-        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "load before": list(os.getloadavg()),
-    }
 
 
 def _summary(document: dict[str, Any]) -> None:

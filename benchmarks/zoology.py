@@ -34,7 +34,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -49,6 +48,7 @@ import numpy as np
 import torch
 
 import zoology_loop as loop
+from origin import origin
 from qkvlab import designs
 from qkvlab.training.layout import UNIT, cores
 from qkvlab.training.recipe import Run
@@ -100,7 +100,7 @@ def main() -> None:
     configurations = loop.configurations(args.zoology)
     rates = [config.learning_rate for config in configurations]
     torch.set_num_threads(cores())
-    facts = {"machine": platform.platform(), "cores": cores(), "torch": str(torch.__version__), "rates": rates}
+    facts = {**origin(), "rates": rates}
     document: dict[str, Any] = {
         **facts,
         "commit": loop.COMMIT,
