@@ -103,7 +103,7 @@ def main() -> None:
     facts = {**origin(), "rates": rates}
     document: dict[str, Any] = {
         **facts,
-        "commit": loop.COMMIT,
+        "zoology": loop.COMMIT,
         "epochs": args.accuracy or EPOCHS,
         "seeds": args.seeds,
         "group": args.group,

@@ -22,9 +22,8 @@ constexpr int L = 16;        // numbers of a vector; compilers split it where re
 constexpr int R = 8;         // rows of a tile: so many sums are under way at once that none waits for the one before
 constexpr int P = 2 * L;     // keys of a panel, whose channels stand one behind the other
 constexpr int QUERIES = 64;  // of a block
-constexpr int KEYS = 512;    // of a block forward: up to so many need no second look
+constexpr int KEYS = 512;    // of a block: up to so many need no second look
 constexpr int KEYS_ONCE = 128;  // of a block that is read once, by one query of each head
-constexpr int KEYS_BACK = 256;  // of a block of the gradient, which holds two tables of them
 constexpr int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 constexpr int CL = up(C, L), EL = up(E, L);
 constexpr float NONE = -INFINITY;
@@ -387,7 +386,7 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
     const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
     const int64_t *mask_step = step_of(numbers, 3), *out_step = step_of(numbers, 4), *grad_step = step_of(numbers, 5);
     const int64_t *q_to = step_of(numbers, 6), *k_to = step_of(numbers, 7), *v_to = step_of(numbers, 8);
-    const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS_BACK);
+    const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS);
     const int64_t tall = up(T, R), table = std::min<int64_t>(tall, QUERIES) * width;
     // heads that share a key or a value head belong to one thread, which adds up what they bring
     const int64_t together = std::lcm(call.per_key(), call.per_value()), sets = call.heads / together;
@@ -415,13 +414,16 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
                 read_rows<E>(head_of(out_grad, grad_step, m, b, h), grad_step[3], T, 1, grads);
                 read_rows<E>(head_of(out, out_step, m, b, h), out_step[3], T, 1, outs);
                 std::memcpy(log, logs + ((m * call.batch + b) * call.heads + h) * T, T * sizeof(float));
-                for (int64_t t = 0; t < T; t++) {
+                // the mean of what a query's keys would bring; where all are in one block it is made of their weights, so
+                // that slopes add up to 0 to the last digit
+                for (int64_t t = 0; t < T && S > KEYS; t++) {
                     V sum = {};
                     for (int c = 0; c < EL; c += L) sum += at(grads + t * EL + c) * at(outs + t * EL + c);
                     middle[t] = total(sum);
                 }
                 // rows that only fill a tile up weigh nothing
-                for (int64_t t = T; t < tall; t++) log[t] = INFINITY, middle[t] = 0;
+                std::fill(log + T, log + tall, INFINITY);
+                std::fill(middle + T, middle + tall, 0.0f);
                 std::memset(queries + T * CL, 0, (tall - T) * CL * sizeof(float));
                 std::memset(grads + T * EL, 0, (tall - T) * EL * sizeof(float));
                 std::memset(queries_to, 0, tall * CL * sizeof(float));
@@ -436,7 +438,7 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
                     std::memset(values_to, 0, wide * EL * sizeof(float));
                 }
                 const uint8_t *seen = mask ? head_of(mask, mask_step, m, b, h) : nullptr;
-                for (int64_t block = 0; block < S; block += KEYS_BACK) {
+                for (int64_t block = 0; block < S; block += KEYS) {
                     const int64_t here = std::min(width, wide - block);
                     for (int64_t begin = 0; begin < T; begin += QUERIES) {
                         const int64_t stop = std::min<int64_t>(begin + QUERIES, tall), below = std::min(stop, T) - 1;
@@ -452,10 +454,14 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
                             }
                             for (int r = 0; r < R; r++) {
                                 float *p = weight + r * width, *d = slope + r * width;
+                                V mean = {};
                                 for (int64_t s = tile.begin; s < tile.end; s += L) {
                                     at(p + s) = exponential(at(p + s) - log[row + r]);
-                                    at(d + s) = at(p + s) * (at(d + s) - middle[row + r]);
+                                    mean += at(p + s) * at(d + s);
                                 }
+                                if (S <= KEYS) middle[row + r] = total(mean);
+                                for (int64_t s = tile.begin; s < tile.end; s += L)
+                                    at(d + s) = at(p + s) * (at(d + s) - middle[row + r]);
                                 for (float *x : {p, d}) {  // what nobody sees of the block
                                     const int64_t end = std::max(tile.begin, tile.end);
                                     std::fill(x, x + std::min(tile.begin, here), 0.0f);
