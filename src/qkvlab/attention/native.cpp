@@ -454,12 +454,16 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
                             }
                             for (int r = 0; r < R; r++) {
                                 float *p = weight + r * width, *d = slope + r * width;
-                                V mean = {};
+                                V mean = {}, sum = {};
                                 for (int64_t s = tile.begin; s < tile.end; s += L) {
-                                    at(p + s) = exponential(at(p + s) - log[row + r]);
+                                    sum += at(p + s) = exponential(at(p + s) - log[row + r]);
                                     mean += at(p + s) * at(d + s);
                                 }
-                                if (S <= KEYS) middle[row + r] = total(mean);
+                                if (S <= KEYS) {  // the log was rounded: by their own sum weights add up to 1
+                                    const float whole = total(sum), scale = whole == 0 ? 0 : 1 / whole;
+                                    middle[row + r] = total(mean) * scale;
+                                    for (int64_t s = tile.begin; s < tile.end; s += L) at(p + s) *= scale;
+                                }
                                 for (int64_t s = tile.begin; s < tile.end; s += L)
                                     at(d + s) = at(p + s) * (at(d + s) - middle[row + r]);
                                 for (float *x : {p, d}) {  // what nobody sees of the block
