@@ -470,6 +470,24 @@ def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
     assert len(taken) == 2, "what it does slower or not at all is PyTorch's"
 
 
+def test_processors_on_which_it_was_not_measured_keep_pytorchs_kernel(monkeypatch, taken, steps):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    layer = Attention("QKV", d_model=32, heads=2).prepare()
+    layer(draw(1, 40, 32), causal=True)
+    cache = layer.new_cache(1, 3)
+    for _ in range(3):
+        layer.step(draw(1, 1, 32), cache)
+    assert not taken and not steps
+
+
+def test_shorter_vectors_compute_the_same(monkeypatch, nothing_compiled):
+    monkeypatch.setattr(kernel, "_FLAGS", (*(flag for flag in kernel._FLAGS if "march" not in flag), "-march=haswell"))
+    for dtype, limit in ((torch.float32, 5e-6), (torch.bfloat16, 2e-2)):
+        found, _ = errors((1, 4, 2, 2, 600, 600, 16, 24), dtype, causal=True, window=530)
+        assert max(found) < limit
+    test_one_query_of_each_head(129, 2, 1)
+
+
 def test_prepared_layers_need_no_compiler(monkeypatch, nothing_compiled, taken):
     monkeypatch.setattr(kernel, "compiler", lambda: None)
     monkeypatch.setattr(kernel, "works", functools.cache(kernel.works.__wrapped__))

@@ -148,7 +148,12 @@ def test_compiled_steps_over_short_sequences_take_the_kernel_and_are_plain_to_ro
     plain = train_together(*what)
     assert not kernels, "plain steps multiply matrices"
     made = train_compiled(*what, unit=2)
-    assert kernels and made.remark == "" and gap(made.trained, plain) < 1e-4
+    assert kernels and made.remark == ""
+    for a, b in zip(made.trained, plain, strict=True):
+        assert a.losses == pytest.approx(b.losses, abs=1e-5)
+        # AdamW moves a number at its rate however small the gradient is: where rounding decides about its sign, apart
+        apart = [(a.state[name] - w).abs().flatten() > 1e-5 for name, w in b.state.items()]
+        assert torch.cat(apart).float().mean() < 1e-3
 
 
 def test_without_the_kernels_compiler_steps_are_compiled_without_it(monkeypatch, kernels):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qkvlab.attention import halves, native
+from qkvlab.attention import halves, kernel, native
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
@@ -141,7 +141,7 @@ def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: 
 
 def attend_once(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     """The route of the layer's own kernel for one query of each head, which sees every key: (..., h, 1, e)."""
-    if only_numbers() and native.fits_once(q, k, v) and native.works(q, v):
+    if only_numbers() and native.fits_once(q, k, v) and kernel.is_known() and native.works(q, v):
         return native.attend_once(q, k, v, scoring.root)
     return attend_everything(q, k, v, scoring)
 

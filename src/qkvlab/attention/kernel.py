@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import platformdirs
+import torch
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
@@ -20,6 +21,11 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-
 
 class NoCompiler(Exception):
     """The kernel cannot be compiled on this machine; the message says why, in one line."""
+
+
+def is_known() -> bool:
+    """Whether the kernel was measured on processors like this one; on others it may be slower than PyTorch's."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2")
 
 
 def compiler() -> str | None:

@@ -18,8 +18,13 @@
 
 namespace {
 
-constexpr int L = 16;        // numbers of a vector; compilers split it where registers are shorter
-constexpr int R = 8;         // rows of a tile: so many sums are under way at once that none waits for the one before
+// numbers of a vector, as long as registers are: longer ones are split badly; and rows of a tile: so many sums are under
+// way at once that none waits for the one before, and no more than there are registers
+#ifdef __AVX512F__
+constexpr int L = 16, R = 8;
+#else
+constexpr int L = 8, R = 4;
+#endif
 constexpr int P = 2 * L;     // keys of a panel, whose channels stand one behind the other
 constexpr int QUERIES = 64;  // of a block
 constexpr int KEYS = 512;    // of a block: up to so many need no second look

@@ -38,7 +38,7 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
     half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
-    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
+    return kernel.is_known() and not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
 
 
 def works(q: Tensor, v: Tensor) -> bool:

@@ -46,7 +46,7 @@ def own_kernel(skeleton: nn.Module) -> nn.Module:
     """Return a model whose attention takes the layer's own kernel, where it can be compiled; for `compiled`."""
     model = copy.deepcopy(skeleton)
     for module in model.modules():
-        if isinstance(module, Attention) and kernel.compiler() is not None:
+        if isinstance(module, Attention) and kernel.is_known() and kernel.compiler() is not None:
             module.route = "native"
     return model
 
