@@ -182,9 +182,9 @@ def test_threads_share_heads_and_change_nothing(shapes, threads):
 
 
 def test_long_texts_keep_nothing_of_queries_times_keys():
-    tracemalloc = torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU])
+    watching = torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU])
     layer, x = Attention("QKV/window64", d_model=16, heads=2, route="native"), draw(1, 2048, 16).requires_grad_()
-    with tracemalloc as seen:
+    with watching as seen:
         layer(x, causal=True).sum().backward()
     largest = max(event.cpu_memory_usage for event in seen.events())
     assert 2048 * 16 * 4 <= largest < 2048 * 2048
@@ -358,9 +358,19 @@ def test_kernels_are_kept_on_disk_and_what_is_spoilt_is_made_again(monkeypatch, 
     kept.unlink()  # the loaded one stays as it is
     kept.write_bytes(b"half a file")
     assert torch.equal(native.attend(q, q, q), want) and [*nothing_compiled.iterdir()] == [kept]
-    for change in ({"C": 9}, {"HALF": True}):
-        said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "HALF": False} | change).items()]
-        assert kernel._mark(shutil.which("c++"), said) not in kept.name
+    for change in ({}, {"C": 9}, {"HALF": 1}):
+        said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "MASKED": 0, "HALF": 0} | change).items()]
+        assert (kernel._mark(kernel.compiler(), said) == kept.stem) == (not change)
+
+
+def test_a_full_disk_leaves_no_part_of_a_kernel(monkeypatch, nothing_compiled):
+    def full(made, part):
+        part.write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(kernel.shutil, "copyfile", full)
+    q = draw(1, 2, 32, 8)
+    assert native.attend(q, q, q).isfinite().all() and not [*nothing_compiled.iterdir()]
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, nothing_compiled, tmp_path):
@@ -416,24 +426,30 @@ PLANTED_ONCE = {
 }
 
 
+@pytest.fixture
+def plant(monkeypatch, nothing_compiled, tmp_path):
+    """Change a place of the kernel's source."""
+
+    def planted(right, wrong):
+        source = kernel._SOURCE.read_text()
+        changed = tmp_path / "native.cpp"
+        changed.write_text(source.replace(right, wrong))
+        assert changed.read_text() != source
+        monkeypatch.setattr(kernel, "_SOURCE", changed)
+
+    return planted
+
+
 @pytest.mark.parametrize("bug", PLANTED_ONCE)
-def test_planted_bugs_of_one_query_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
-    source = kernel._SOURCE.read_text()
-    changed = tmp_path / "native.cpp"
-    changed.write_text(source.replace(*PLANTED_ONCE[bug]))
-    assert changed.read_text() != source
-    monkeypatch.setattr(kernel, "_SOURCE", changed)
+def test_planted_bugs_of_one_query_are_seen(bug, plant):
+    plant(*PLANTED_ONCE[bug])
     with pytest.raises(AssertionError):
         test_one_query_of_each_head(700, 2, 1)
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_planted_bugs_in_the_kernel_are_seen(bug, monkeypatch, nothing_compiled, tmp_path):
-    source = kernel._SOURCE.read_text()
-    changed = tmp_path / "native.cpp"
-    changed.write_text(source.replace(*PLANTED[bug]))
-    assert changed.read_text() != source
-    monkeypatch.setattr(kernel, "_SOURCE", changed)
+def test_planted_bugs_in_the_kernel_are_seen(bug, plant):
+    plant(*PLANTED[bug])
     causal, _ = errors((1, 4, 2, 2, 1100, 1100, 5, 7), torch.float32, causal=True, window=1030)
     near, _ = errors((1, 4, 2, 2, 600, 600, 5, 7), torch.float32, window=300)
     assert not max(*causal, *near) < 1e-4

@@ -56,7 +56,7 @@ def test_naive_code_that_means_something_else_stops_it(wrong, monkeypatch):
 def test_errors_are_those_of_the_layer(monkeypatch):
     rows = accuracy.judged(parse("QKV"), 2)
     assert {(row["route"], row["precision"]) for row in rows} == {
-        (route, precision) for route in accuracy.ROUTES for precision in ("fp32", "bf16")
+        (route, precision) for route in ("plain", "fused", "native") for precision in ("fp32", "bf16")
     }
     assert {row["of"] for row in rows} == {"output", "d x", "d out.weight", *(f"d projections.{n}" for n in "qkv")}
     sloppy = accuracy.by_layer

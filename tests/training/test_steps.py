@@ -156,6 +156,20 @@ def test_compiled_steps_over_short_sequences_take_the_kernel_and_are_plain_to_ro
         assert torch.cat(apart).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize("name", ["QKV", "QKK/kv1"])
+def test_gradients_by_the_kernel_are_plain_to_rounding(name):
+    given, found = None, []
+    for compiles in (False, True):
+        group = Together(SHORT, "plain", designs.parse(name), RUNS[:2], compile=compiles)
+        given = given or group._given(0)
+        assert group.remark == ""
+        found.append(group.take(*given))
+    (want, losses), (gradients, others) = found
+    assert losses.tolist() == pytest.approx(others.tolist(), rel=1e-6)
+    for part, gradient in want.items():
+        assert float((gradients[part] - gradient).abs().max()) < 1e-5 * float(gradient.abs().max())
+
+
 def test_without_the_kernels_compiler_steps_are_compiled_without_it(monkeypatch, kernels):
     monkeypatch.setattr(kernel, "compiler", lambda: None)
     made = train_compiled(SHORT, "plain", designs.parse("QKV"), RUNS[:2], unit=2)

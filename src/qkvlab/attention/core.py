@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qkvlab.attention import halves, kernel, native
+from qkvlab.attention import halves, native
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
@@ -118,30 +118,26 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
     Raises:
         NoCompiler: see `kernel.compiled`.
     """
-    few = max(q.shape[-2], k.shape[-2]) <= ROWS
-    plain = visible.only_near
-    if not (scoring.fusible and not scoring.dropout and native.fits(q, k, v) and (few or plain)):
-        return (attend if few else attend_fused)(q, k, v, visible, scoring)
-    if plain:
-        causal = visible.causal is not False
-        return native.attend(
-            q, k, v, causal=causal, shift=visible.shift, window=visible.window, root=scoring.root
-        )  # fmt: skip
-    return native.attend(q, k, v, visible.of(visible.all_rows, visible.all_keys), root=scoring.root)
+    few, able = max(q.shape[-2], k.shape[-2]) <= ROWS, _native_can(q, k, v, scoring)
+    if able and visible.only_near:
+        return _near(q, k, v, visible, scoring)
+    if able and few:
+        return native.attend(q, k, v, visible.of(visible.all_rows, visible.all_keys), root=scoring.root)
+    return (attend if few else attend_fused)(q, k, v, visible, scoring)
 
 
 def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
     """The fast route of a prepared layer, (..., h, t, e): its own kernel where that is faster and there is one."""
-    free = scoring.fusible and not scoring.dropout and visible.only_near
+    able = visible.only_near and _native_can(q, k, v, scoring)
     # a graph is to run where it is taken to
-    if free and not torch.compiler.is_compiling() and native.fits(q, k, v) and native.pays(q, k, v):
-        return attend_native(q, k, v, visible, scoring)
+    if able and not torch.compiler.is_compiling() and native.pays(q, k, v):
+        return _near(q, k, v, visible, scoring)
     return attend_fused(q, k, v, visible, scoring)
 
 
 def attend_once(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     """The route of the layer's own kernel for one query of each head, which sees every key: (..., h, 1, e)."""
-    if only_numbers() and native.fits_once(q, k, v) and kernel.is_known() and native.works(q, v):
+    if only_numbers() and native.fits_once(q, k, v) and native.works(q, v):
         return native.attend_once(q, k, v, scoring.root)
     return attend_everything(q, k, v, scoring)
 
@@ -152,6 +148,16 @@ def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tens
     if groups != v.shape[-3]:
         k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
     return _as_heads(_fused(_as_rows(q, groups), k, v, None, scoring), heads)
+
+
+def _native_can(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> bool:
+    # whether the layer's own kernel can do all of it but what is hidden
+    return scoring.fusible and not scoring.dropout and native.fits(q, k, v)
+
+
+def _near(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
+    reach = {"causal": visible.causal is not False, "shift": visible.shift, "window": visible.window}
+    return native.attend(q, k, v, root=scoring.root, **reach)
 
 
 def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, rows: Span, keys: Span) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -54,13 +55,20 @@ def compiled(**kind: int) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
         _compile(found, said, Path(other) / made)
         library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(other) / made, folder / f"{made}.{os.getpid()}")
-            os.replace(folder / f"{made}.{os.getpid()}", folder / made)
-        except OSError:
-            pass  # the next process compiles it again
+        with contextlib.suppress(OSError):  # the next process compiles it again
+            _keep(Path(other) / made, folder / made)
         return library
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Copy a file to where it is kept, all of it or nothing."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(made, part)
+        part.replace(kept)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _compile(found: str, said: list[str], made: Path) -> None:

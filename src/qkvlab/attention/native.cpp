@@ -6,6 +6,7 @@
 // Sums are kept in fp32 whatever the type of the numbers.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -133,7 +134,7 @@ public:
         used = 0;
         if (numbers <= held) return;
         std::free(begin);
-        begin = static_cast<float *>(std::aligned_alloc(64, up(numbers, L) * sizeof(float)));
+        begin = static_cast<float *>(std::aligned_alloc(64, up(numbers, 16) * sizeof(float)));
         held = begin ? numbers : 0;
         if (!begin) throw std::bad_alloc();
     }
@@ -316,7 +317,7 @@ extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, 
     const int64_t *mask_step = step_of(numbers, 3), *out_step = step_of(numbers, 4);
     const int64_t T = call.queries, S = call.keys, wide = up(S, P), width = std::min<int64_t>(wide, KEYS);
     const int64_t blocks = up(T, QUERIES) / QUERIES;
-    bool failed = false;
+    std::atomic<bool> failed{false};
     // of one head there are several blocks of queries, so that few heads keep many threads busy
     in_parts(call.models * call.batch * call.heads * blocks, call.threads, [&](int64_t from, int64_t to) {
         static thread_local Room room;
@@ -397,7 +398,7 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
     const int64_t together = std::lcm(call.per_key(), call.per_value()), sets = call.heads / together;
     float ones[R];
     std::fill(ones, ones + R, 1.0f);
-    bool failed = false;
+    std::atomic<bool> failed{false};
     in_parts(call.models * call.batch * sets, call.threads, [&](int64_t from, int64_t to) {
         static thread_local Room room;
         try {
@@ -417,14 +418,16 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
                 const int64_t key = h / call.per_key(), value = h / call.per_value();
                 read_rows<C>(head_of(q, q_step, m, b, h), q_step[3], T, 1 / root, queries);
                 read_rows<E>(head_of(out_grad, grad_step, m, b, h), grad_step[3], T, 1, grads);
-                read_rows<E>(head_of(out, out_step, m, b, h), out_step[3], T, 1, outs);
                 std::memcpy(log, logs + ((m * call.batch + b) * call.heads + h) * T, T * sizeof(float));
                 // the mean of what a query's keys would bring; where all are in one block it is made of their weights, so
                 // that slopes add up to 0 to the last digit
-                for (int64_t t = 0; t < T && S > KEYS; t++) {
-                    V sum = {};
-                    for (int c = 0; c < EL; c += L) sum += at(grads + t * EL + c) * at(outs + t * EL + c);
-                    middle[t] = total(sum);
+                if (S > KEYS) {
+                    read_rows<E>(head_of(out, out_step, m, b, h), out_step[3], T, 1, outs);
+                    for (int64_t t = 0; t < T; t++) {
+                        V sum = {};
+                        for (int c = 0; c < EL; c += L) sum += at(grads + t * EL + c) * at(outs + t * EL + c);
+                        middle[t] = total(sum);
+                    }
                 }
                 // rows that only fill a tile up weigh nothing
                 std::fill(log + T, log + tall, INFINITY);
@@ -511,7 +514,7 @@ extern "C" int once(const X *q, const X *k, const X *v, X *out, const int64_t *n
     const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
     const int64_t *out_step = step_of(numbers, 3);
     const int64_t rows = call.per_key(), S = call.keys;
-    bool failed = false;
+    std::atomic<bool> failed{false};
     in_parts(call.models * call.batch * call.key_heads, call.threads, [&](int64_t from, int64_t to) {
         static thread_local Room room;
         try {

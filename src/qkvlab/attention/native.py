@@ -38,13 +38,13 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
     half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
-    return kernel.is_known() and not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
+    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
 
 
 def works(q: Tensor, v: Tensor) -> bool:
-    """Whether the kernel of such numbers and channels is there, or can be compiled."""
+    """Whether the kernel was measured on such processors, and is there or can be compiled for these numbers."""
     half = torch.bfloat16 in (q.dtype, v.dtype)
-    return kernel.works(C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
+    return kernel.is_known() and kernel.works(C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
 
 
 def attend(

@@ -1,6 +1,6 @@
 """The arithmetic of one step: losses and gradients of stacked models, as PyTorch runs them or compiled beforehand.
 
-Compiling takes 10 to 30 seconds and makes a step of small models 1.4 to 2.3 times as fast (`benchmarks/engine.py`);
+Compiling takes 10 to 20 seconds and makes a step of small models 1.4 to 2.3 times as fast (`benchmarks/engine.py`);
 what stands between the products (norms, gelu and their gradients) becomes a few loops instead of many small calls, and
 attention one kernel (`attention.native`). Results differ from those of plain steps by rounding.
 
