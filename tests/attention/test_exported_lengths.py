@@ -46,3 +46,32 @@ def test_a_length_that_is_looked_at_is_caught(monkeypatch):
     monkeypatch.setattr(core, "shares", spans_are_judged_by_their_length)
     with pytest.raises(torch._dynamo.exc.UserError, match="tokens"):
         one_program_serves_every_length("QKV/cap5", "fused")
+
+
+def one_program_without_masks(route, prepare):
+    """What is exported on ten tokens, where only causality hides, equals the layer on others, before and after 24."""
+    torch.manual_seed(0)
+    layer = Attention("QKV/kv2/rope", d_model=32, heads=4, route=route)
+    if prepare:
+        layer.prepare()
+    shapes = {"x": {1: Dim("tokens", min=2, max=core.ROWS)}, "causal": None}
+    options = {"dynamic_shapes": shapes, "prefer_deferred_runtime_asserts_over_guards": True}
+    program = export(layer, (torch.randn(2, 10, 32),), {"causal": True}, **options)
+    assert not [node for node in program.graph.nodes if "qkvlab" in str(node.target)]
+    for t in (3, 40, core.ROWS):
+        x = torch.randn(2, t, 32)
+        assert torch.allclose(program.module()(x, causal=True), layer(x, causal=True), atol=1e-5), t
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("route", ["fused", "native", "plain"])
+def test_one_program_without_masks_serves_every_length(route, prepare):
+    one_program_without_masks(route, prepare)
+
+
+@pytest.mark.parametrize(("route", "prepare"), [("fused", True), ("native", False)])
+def test_a_kernel_that_some_lengths_take_is_caught(monkeypatch, route, prepare):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: False)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: False)
+    with pytest.raises(torch._dynamo.exc.UserError, match="tokens"):
+        one_program_without_masks(route, prepare)

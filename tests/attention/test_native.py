@@ -486,6 +486,34 @@ def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
     assert len(taken) == 2, "what it does slower or not at all is PyTorch's"
 
 
+def compiled_in_one_graph(name, options):
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    layer = Attention(name, d_model=16, heads=2, route="native")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for length in (40, 50):
+        x = draw(2, length, 16)
+        want, found = (values_and_gradients(each, x, options) for each in (layer, compiled))
+        assert want.keys() == {name.removeprefix("_orig_mod.") for name in found}
+        for part, value in found.items():
+            torch.testing.assert_close(value, want[part.removeprefix("_orig_mod.")], rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x, **options), want["output"])
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"padding": torch.tensor([9, 3])}], ids=["causal", "padding"])
+@pytest.mark.parametrize("name", ["QKV", "QKV/kv1/rope/window8"])
+def test_compiled_in_one_graph(name, options, taken):
+    compiled_in_one_graph(name, options)
+    assert len(taken) == 2 + 4, "the layer and its graph both take it"
+
+
+def test_a_graph_that_cannot_be_made_is_seen(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: False)
+    with pytest.raises(Exception, match="proxy"):
+        compiled_in_one_graph("QKV", {"causal": True})
+
+
 def test_processors_on_which_it_was_not_measured_keep_pytorchs_kernel(monkeypatch, taken, steps):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     layer = Attention("QKV", d_model=32, heads=2).prepare()

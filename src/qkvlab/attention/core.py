@@ -118,6 +118,8 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
     Raises:
         NoCompiler: see `kernel.compiled`.
     """
+    if torch.compiler.is_exporting():  # a program is to run where this library is not, at every length
+        return attend_fused(q, k, v, visible, scoring)
     few, able = max(q.shape[-2], k.shape[-2]) <= ROWS, _native_can(q, k, v, scoring)
     if able and visible.only_near:
         return _near(q, k, v, visible, scoring)
@@ -128,9 +130,9 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
 
 def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
     """The fast route of a prepared layer, (..., h, t, e): its own kernel where that is faster and there is one."""
-    able = visible.only_near and _native_can(q, k, v, scoring)
-    # a graph is to run where it is taken to
-    if able and not torch.compiler.is_compiling() and native.pays(q, k, v):
+    if torch.compiler.is_compiling():  # a graph is to run where it is taken to, at every length
+        return attend_fused(q, k, v, visible, scoring)
+    if visible.only_near and _native_can(q, k, v, scoring) and native.pays(q, k, v):
         return _near(q, k, v, visible, scoring)
     return attend_fused(q, k, v, visible, scoring)
 

@@ -78,7 +78,9 @@ def attend(
         allowed = allowed.expand(*batch, *rows, keys).reshape(1, -1, *rows, keys)
     dtype = torch.bfloat16 if torch.bfloat16 in (q.dtype, k.dtype, v.dtype) else torch.float32
     q, k, v = (x.to(dtype).reshape(1, -1, *x.shape[-3:]) for x in (q, k, v))
-    out, _ = _Attend.apply(q, k, v, allowed, causal, shift, EVERYWHERE if window is None else window, root)
+    # `torch.compile` cannot read the one, `torch.func` cannot pass through the other
+    op: Any = torch.ops.qkvlab.attend if torch.compiler.is_dynamo_compiling() else _Attend.apply
+    out, _ = op(q, k, v, allowed, causal, shift, EVERYWHERE if window is None else window, root)
     return out.reshape(*batch, *rows, v.shape[-1])
 
 
@@ -181,6 +183,9 @@ class _Slopes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Any:
         raise NotImplementedError("route 'native' has no second derivatives; 'plain' has.")  # never silently 0
+
+
+torch.library.register_autograd("qkvlab::attend", _Attend.backward, setup_context=_Attend.setup_context)
 
 
 def _over_models(op: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
