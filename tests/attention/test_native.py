@@ -297,11 +297,13 @@ def test_steps_of_prepared_layers(name, dtype, steps):
     assert [shape[-2] for shape in steps] == seen
 
 
+@pytest.mark.parametrize("sizes", [(16, 16), (48, 80)], ids=str)
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 @pytest.mark.parametrize("count", [1, 15, 16, 127, 128, 129, 700])
-def test_one_query_of_each_head(count, groups, threads):
-    q, k, v = draw(2, 6, 1, 16), draw(2, groups, count, 16, seed=1), draw(2, groups, count, 32, seed=2)
-    k, v = k.transpose(1, 2).contiguous().transpose(1, 2), v[..., :16]  # heads lie anyhow
+def test_one_query_of_each_head(count, groups, sizes, threads):
+    c, e = sizes
+    q, k, v = draw(2, 6, 1, c), draw(2, groups, count, c, seed=1), draw(2, groups, count, e + 16, seed=2)
+    k, v = k.transpose(1, 2).contiguous().transpose(1, 2), v[..., :e]  # heads lie anyhow
     want = naive(q.double(), k.double(), v.double(), torch.ones(1, count, dtype=torch.bool), 3.0)
     torch.testing.assert_close(native.attend_once(q, k, v, 3.0).double(), want, rtol=0, atol=2e-6)
 
@@ -360,7 +362,8 @@ def test_kernels_are_kept_on_disk_and_what_is_spoilt_is_made_again(monkeypatch, 
     assert torch.equal(native.attend(q, q, q), want) and [*nothing_compiled.iterdir()] == [kept]
     for change in ({}, {"C": 9}, {"HALF": 1}):
         said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "MASKED": 0, "HALF": 0} | change).items()]
-        assert (kernel._mark(kernel.compiler(), said) == kept.stem) == (not change)
+        source = kernel._FOLDER / "native.cpp"
+        assert (kernel._mark(source, kernel.compiler(), said) == kept.stem) == (not change)
 
 
 def test_a_full_disk_leaves_no_part_of_a_kernel(monkeypatch, nothing_compiled):
@@ -417,7 +420,11 @@ PLANTED = {
 
 PLANTED_ONCE = {
     "only the first block is seen": ("block < S; block += KEYS_ONCE", "block < KEYS_ONCE; block += KEYS_ONCE"),
-    "what earlier blocks brought keeps its scale": ("i * L) * keep;", "i * L);"),
+    "what earlier blocks brought keeps its scale": ("i * L) * keep[r];", "i * L);"),
+    "scores of several keys are mixed up": ("sum[r * TOGETHER + n]", "sum[n * SOME + r]"),
+    "halves of other sums are added": ("(i / H * N + i % H + H)", "(i / H * N + i % H)"),
+    "later channels of values are left out": ("if constexpr (c + VECTORS * L < E)", "if constexpr (false)"),
+    "the last queries of a group are left out": ("r < tall; r += SOME", "r + SOME <= rows; r += SOME"),
     "keys beyond the last are seen": (
         "std::fill(row + count, row + up(count, L), NONE);",
         "std::fill(row + count, row + up(count, L), 0.0f);",
@@ -431,20 +438,25 @@ def plant(monkeypatch, nothing_compiled, tmp_path):
     """Change a place of the kernel's source."""
 
     def planted(right, wrong):
-        source = kernel._SOURCE.read_text()
+        source = (kernel._FOLDER / "native.cpp").read_text()
         changed = tmp_path / "native.cpp"
         changed.write_text(source.replace(right, wrong))
         assert changed.read_text() != source
-        monkeypatch.setattr(kernel, "_SOURCE", changed)
+        monkeypatch.setattr(kernel, "_FOLDER", tmp_path)
 
     return planted
+
+
+def few_and_many_queries_of_a_group():
+    for groups in (2, 1):
+        test_one_query_of_each_head(700, groups, (16, 80), 1)
 
 
 @pytest.mark.parametrize("bug", PLANTED_ONCE)
 def test_planted_bugs_of_one_query_are_seen(bug, plant):
     plant(*PLANTED_ONCE[bug])
     with pytest.raises(AssertionError):
-        test_one_query_of_each_head(700, 2, 1)
+        few_and_many_queries_of_a_group()
 
 
 @pytest.mark.parametrize("bug", PLANTED)
@@ -529,7 +541,7 @@ def test_shorter_vectors_compute_the_same(monkeypatch, nothing_compiled):
     for dtype, limit in ((torch.float32, 5e-6), (torch.bfloat16, 2e-2)):
         found, _ = errors((1, 4, 2, 2, 600, 600, 16, 24), dtype, causal=True, window=530)
         assert max(found) < limit
-    test_one_query_of_each_head(129, 2, 1)
+    test_one_query_of_each_head(129, 2, (16, 80), 1)
 
 
 def test_prepared_layers_need_no_compiler(monkeypatch, nothing_compiled, taken):

@@ -44,8 +44,11 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     cache.add(memory)
     k, v = cache.recall(layer, design, keys)
     if count == 1 and routes.has_kernels(layer, q, scoring):
-        return layer.join(routes.attend_one(layer, q, k, v, scoring), design)
-    return layer.join(routes.attend(layer, q, k, v, visible(design, q, first, keys), scoring), design)
+        heads = routes.attend_one(layer, q, k, v, scoring)
+    else:
+        heads = routes.attend(layer, q, k, v, visible(design, q, first, keys), scoring)
+    brought = layer.brought(heads, design)
+    return layer.out(brought) if ready is None else ready.out(layer, brought)
 
 
 def visible(design: Design, q: Tensor, first: int, keys: Span) -> Visible:

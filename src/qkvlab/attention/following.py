@@ -21,15 +21,23 @@ class Followed:
 
     Args:
         layer: whose matrices, all of which `can_be_followed`.
+        out: whether W_O is among them.
     """
 
-    def __init__(self, layer: Attention) -> None:
+    def __init__(self, layer: Attention, *, out: bool = False) -> None:
         weights = layer.projections.weights
         self._written = [(name, weight, weight._version, weight.data_ptr()) for name, weight in weights.items()]
+        weight = layer.out.weight
+        self._out = (weight, weight._version, weight.data_ptr()) if out else None
 
     def stands(self, layer: Attention) -> bool:
         """Whether nothing has been written to any of them since."""
         now = layer.projections._parameters
+        if self._out is not None:
+            weight, version, at = self._out
+            out = getattr(layer.out, "weight", None)
+            if out is not weight or weight._version != version or weight.data_ptr() != at:
+                return False
         return all(
             now.get(name) is seen and seen._version == version and seen.data_ptr() == at
             for name, seen, version, at in self._written

@@ -1,4 +1,4 @@
-"""The compiled kernel of `native`, made by the C++ compiler that is there when first needed, and kept on disk."""
+"""The compiled kernels of `native` and `few`, made by the C++ compiler that is there when needed, and kept on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 import torch
 
-_SOURCE = Path(__file__).with_name("native.cpp")
+_FOLDER = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
 
 
@@ -25,7 +25,7 @@ class NoCompiler(Exception):
 
 
 def is_known() -> bool:
-    """Whether the kernel was measured on processors like this one; on others it may be slower than PyTorch's."""
+    """Whether the kernels were measured on processors like this one; on others they may be slower than PyTorch's."""
     return torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2")
 
 
@@ -35,8 +35,8 @@ def compiler() -> str | None:
 
 
 @functools.cache
-def compiled(**kind: int) -> ctypes.CDLL:
-    """Return the kernel for C and E channels, with a mask or without (MASKED), in bf16 or fp32 (HALF).
+def compiled(name: str, **kind: int) -> ctypes.CDLL:
+    """Return the kernel of this name, compiled for what its source says that it is compiled for.
 
     Raises:
         NoCompiler: there is no C++ compiler, or it refuses.
@@ -44,8 +44,9 @@ def compiled(**kind: int) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise NoCompiler("there is no C++ compiler (the one that CXX names, c++, g++ or clang++)")
+    source = _FOLDER / f"{name}.cpp"
     said = [f"-D{name}={int(value)}" for name, value in kind.items()]
-    made = f"{_mark(found, said)}.so"
+    made = f"{_mark(source, found, said)}.so"
     folder = platformdirs.user_cache_path("qkvlab", appauthor=False) / "kernels"
     try:
         if (folder / made).exists():
@@ -53,7 +54,7 @@ def compiled(**kind: int) -> ctypes.CDLL:
     except OSError:  # written half, or for another machine after all
         pass
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
-        _compile(found, said, Path(other) / made)
+        _compile(source, found, said, Path(other) / made)
         library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
         with contextlib.suppress(OSError):  # the next process compiles it again
             _keep(Path(other) / made, folder / made)
@@ -71,11 +72,11 @@ def _keep(made: Path, kept: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _compile(found: str, said: list[str], made: Path) -> None:
+def _compile(source: Path, found: str, said: list[str], made: Path) -> None:
     error = ""
     for threads in (["-fopenmp"], []):  # a compiler may come without OpenMP: then one thread works
         try:
-            command = [found, *_FLAGS, *threads, *said, _SOURCE, "-o", made]
+            command = [found, *_FLAGS, *threads, *said, source, "-o", made]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return
         except subprocess.CalledProcessError as refused:
@@ -85,21 +86,21 @@ def _compile(found: str, said: list[str], made: Path) -> None:
     raise NoCompiler(f"{found}: {error}")
 
 
-def _mark(found: str, said: list[str]) -> str:
+def _mark(source: Path, found: str, said: list[str]) -> str:
     """Tell kernels apart by all that makes one: source, flags, compiler and processor."""
     try:
         processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         processor = platform.processor()
-    parts = [_SOURCE.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
+    parts = [source.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
 
 
 @functools.cache
-def works(**kind: int) -> bool:
+def works(name: str, **kind: int) -> bool:
     """Whether `compiled` has such a kernel."""
     try:
-        compiled(**kind)
+        compiled(name, **kind)
     except NoCompiler:
         return False
     return True

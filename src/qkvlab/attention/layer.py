@@ -15,7 +15,7 @@ from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
 from qkvlab.attention.making import found, make
-from qkvlab.attention.masks import Causal, padding_mask, require_positions
+from qkvlab.attention.masks import Causal, require_positions, without_padding
 from qkvlab.attention.packed import Lengths, attend_packed
 from qkvlab.attention.ready import Preparation
 from qkvlab.attention.routes import Route
@@ -256,7 +256,7 @@ class Attention(nn.Module):
         visible = self.visible(
             shape, x.device, own=memory is None, causal=causal, padding=padding, mask=mask, positions=(positions, at)
         )
-        return q, _without_padding(k, padding), _without_padding(v, padding), visible, scoring
+        return q, without_padding(k, padding), without_padding(v, padding), visible, scoring
 
     def scoring(self) -> Scoring:
         """Return how scores are made and shared out, with dropout while training."""
@@ -277,8 +277,12 @@ class Attention(nn.Module):
 
     def join(self, heads: Tensor, design: Design | None = None) -> Tensor:
         """Make the output (b, t, d) of what the heads brought, (b, h, t, e); of another form of the design if given."""
+        return self.out(self.brought(heads, design))
+
+    def brought(self, heads: Tensor, design: Design | None = None) -> Tensor:
+        """Make what W_O is multiplied with, (b, t, h e), of what the heads brought."""
         finished = (design or self.design).finish(self.projections.weights, heads, self.dims)
-        return self.out(finished.swapaxes(-3, -2).flatten(-2))
+        return finished.swapaxes(-3, -2).flatten(-2)
 
     def _split(self, weights: Tensor, v: Tensor) -> Tensor:
         # what each token brought through each head, (b, h, t, s, d): a head's norm, if it has one, is that of the sum
@@ -288,11 +292,3 @@ class Attention(nn.Module):
         pieces = self.design.finish(self.projections.weights, pieces.flatten(-3, -2), self.dims, whole.flatten(-3, -2))
         matrix = self.out.weight.unflatten(-1, (self.dims.heads, -1))  # (d, h, e)
         return torch.einsum("...hpe,dhe->...hpd", pieces, matrix).unflatten(-2, weights.shape[-2:])
-
-
-def _without_padding(x: Tensor, padding: Tensor | None) -> Tensor:
-    # 0 x NaN is NaN: what stands in padding must not reach the sum even with weight 0
-    if padding is None:
-        return x
-    real = padding_mask(x.shape[-2], padding).swapaxes(-2, -1)
-    return x.masked_fill(~real, 0.0)

@@ -112,3 +112,12 @@ def require_broadcast(name: str, small: tuple[int, ...], shape: tuple[int, ...])
         raise BadInput(
             f"{name} must broadcast to the scores, (batch, heads, queries, keys) = {tuple(shape)}; got {tuple(small)}."
         )
+
+
+def without_padding(x: Tensor, padding: Tensor | None) -> Tensor:
+    """Return keys or values (b, h, s, c) with 0 where ``padding`` says that there is nothing."""
+    # 0 x NaN is NaN: what stands in padding must not reach the sum even with weight 0
+    if padding is None:
+        return x
+    real = padding_mask(x.shape[-2], padding).swapaxes(-2, -1)
+    return x.masked_fill(~real, 0.0)

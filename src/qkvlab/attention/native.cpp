@@ -13,6 +13,7 @@
 #include <cstring>
 #include <new>
 #include <numeric>
+#include <utility>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -506,61 +507,175 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
 }
 
 #if C % 16 == 0 && E % 16 == 0
+namespace {
+
+constexpr int SOME = 4;  // queries that share what is read of a key or a value
+
+// a number that stays in a register, instead of being read from memory for each product
+inline V held(V x) {
+#ifdef __x86_64__
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
+
+// ask for N numbers that are read next: where there is more to compute than to read, memory works meanwhile
+template <int N>
+inline void fetch(const X *p) {
+    for (int i = 0; i < N; i += 64 / sizeof(X)) __builtin_prefetch(p + i);
+}
+
+// of two vectors of runs of N numbers: one of runs of N / 2, each the sum of a run's halves, a's before b's
+template <int N, int... i>
+inline V folded(const V &a, const V &b, std::integer_sequence<int, i...>) {
+    constexpr int H = N / 2;
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, (i / H * N + i % H)...) +
+           __builtin_shufflevector(a, b, (i / H * N + i % H + H)...);
+#else
+    return __builtin_shuffle(a, b, I{(i / H * N + i % H)...}) + __builtin_shuffle(a, b, I{(i / H * N + i % H + H)...});
+#endif
+}
+
+// the totals of L vectors
+template <int N = L>
+inline V totals(V *x) {
+    if constexpr (N == 1) {
+        return x[0];
+    } else {
+        for (int i = 0; i < N / 2; i++) x[i] = folded<N>(x[2 * i], x[2 * i + 1], std::make_integer_sequence<int, L>());
+        return totals<N / 2>(x);
+    }
+}
+
+// what is read one row after the other, where it lies
+struct Lines {
+    const X *first;
+    int64_t stride;
+    const X *of(int64_t n) const { return first + n * stride; }
+};
+
+// `rows` queries times `count` keys; to[r * KEYS_ONCE + s]
+inline void scores_of_few(const float *queries, int64_t rows, Lines keys, int64_t count, float *to) {
+    for (int64_t s = 0; s < count; s++) {
+        V key[C / L];
+        for (int i = 0; i < C / L; i++) key[i] = read(keys.of(s) + i * L);
+        for (int64_t r = 0; r < rows; r++) {
+            V sum = {};
+            for (int i = 0; i < C / L; i++) sum += key[i] * at(queries + r * C + i * L);
+            to[r * KEYS_ONCE + s] = total(sum);
+        }
+    }
+}
+
+// the same for groups of SOME rows, whose products of several keys are added up together; writes a few more
+inline void scores_of_many(const float *queries, int64_t rows, Lines keys, Lines values, int64_t count, float *to) {
+    constexpr int TOGETHER = L / SOME;
+    for (int64_t s = 0; s < count; s += TOGETHER) {
+        const X *key[TOGETHER];
+        for (int n = 0; n < TOGETHER; n++) {
+            key[n] = keys.of(std::min(s + n, count - 1));
+            fetch<E>(values.of(std::min(s + n, count - 1)));
+        }
+        for (int64_t first = 0; first < rows; first += SOME) {
+            V sum[L] = {};
+            for (int i = 0; i < C; i += L) {
+                V asked[SOME];
+                for (int r = 0; r < SOME; r++) asked[r] = held(at(queries + (first + r) * C + i));
+                for (int n = 0; n < TOGETHER; n++) {
+                    const V x = read(key[n] + i);
+                    for (int r = 0; r < SOME; r++) sum[r * TOGETHER + n] += x * asked[r];
+                }
+            }
+            const V found = totals(sum);
+            for (int r = 0; r < SOME; r++)
+                std::memcpy(to + (first + r) * KEYS_ONCE + s, reinterpret_cast<const float *>(&found) + r * TOGETHER,
+                            TOGETHER * sizeof(float));
+        }
+    }
+}
+
+// to[r] = keep[r] * to[r] + weights of ROWS queries times values, from channel c on; `next` are keys that are read next
+template <int ROWS, int c = 0>
+inline void sums_once(const float *weights, Lines values, Lines next, int64_t count, const float *keep, float *to) {
+    constexpr int VECTORS = std::min((E - c) / L, L / ROWS);  // as many sums as registers hold
+    V sum[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < VECTORS; i++) sum[r][i] = at(to + r * E + c + i * L) * keep[r];
+    for (int64_t s = 0; s < count; s++) {
+        if (ROWS > 1 && next.first) fetch<C>(next.of(s));
+        for (int i = 0; i < VECTORS; i++) {
+            const V x = read(values.of(s) + c + i * L);
+            for (int r = 0; r < ROWS; r++) sum[r][i] += weights[r * KEYS_ONCE + s] * x;
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < VECTORS; i++) at(to + r * E + c + i * L) = sum[r][i];
+    if constexpr (c + VECTORS * L < E) sums_once<ROWS, c + VECTORS * L>(weights, values, {}, count, keep, to);
+}
+
+// weights of a query, which were scores, to exponentials; returns by how much those of earlier keys shrink
+inline float shared_once(float *row, int64_t count, float &most, float &whole) {
+    std::fill(row + count, row + up(count, L), NONE);
+    V high = V{} + most, sum = {};
+    for (int64_t s = 0; s < count; s += L) high = at(row + s) > high ? at(row + s) : high;
+    const float now = largest(high), base = now == NONE ? 0 : now;
+    for (int64_t s = 0; s < count; s += L) sum += at(row + s) = exponential(at(row + s) - base);
+    const float keep = most == NONE ? 1 : std::exp(most - base);
+    whole = whole * keep + total(sum), most = now;
+    return keep;
+}
+
+}  // namespace
+
 // One query for each head: what a step of decoding asks. All heads that share a key head read it together, once and where
-// it lies, at the speed of memory. Every query sees every key; heads share values as they share keys; C and E are whole
-// vectors.
+// it lies, at the speed of memory; as many of them at a time as registers hold. Every query sees every key; heads share
+// values as they share keys; C and E are whole vectors.
 extern "C" int once(const X *q, const X *k, const X *v, X *out, const int64_t *numbers, float root) {
     const Call &call = call_of(numbers);
     const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
     const int64_t *out_step = step_of(numbers, 3);
-    const int64_t rows = call.per_key(), S = call.keys;
+    const int64_t rows = call.per_key(), tall = rows < SOME ? rows : up(rows, SOME), S = call.keys;
     std::atomic<bool> failed{false};
     in_parts(call.models * call.batch * call.key_heads, call.threads, [&](int64_t from, int64_t to) {
         static thread_local Room room;
         try {
-            room.make(rows * (C + E + KEYS_ONCE + 2) + 5 * L);
+            room.make(tall * (C + E + KEYS_ONCE + 3) + 6 * L);
         } catch (const std::bad_alloc &) {
             failed = true;
             return;
         }
-        float *queries = room.take(rows * C), *brought = room.take(rows * E), *weights = room.take(rows * KEYS_ONCE);
-        float *top = room.take(rows), *whole = room.take(rows);
+        float *queries = room.take(tall * C), *brought = room.take(tall * E), *weights = room.take(tall * KEYS_ONCE);
+        float *top = room.take(tall), *whole = room.take(tall), *keep = room.take(tall);
+        // rows that only fill a tile up weigh nothing
+        std::fill(queries, queries + tall * C, 0.0f);
+        std::fill(keep, keep + tall, 0.0f);
         for (int64_t n = from; n < to; n++) {
             const int64_t g = n % call.key_heads, b = n / call.key_heads % call.batch, m = n / call.key_heads / call.batch;
-            const X *keys = head_of(k, k_step, m, b, g), *values = head_of(v, v_step, m, b, g);
             for (int64_t r = 0; r < rows; r++) {
                 read_rows<C>(head_of(q, q_step, m, b, g * rows + r), 0, 1, 1 / root, queries + r * C);
                 top[r] = NONE, whole[r] = 0;
             }
-            std::memset(brought, 0, rows * E * sizeof(float));
+            std::memset(brought, 0, tall * E * sizeof(float));
             for (int64_t block = 0; block < S; block += KEYS_ONCE) {
                 const int64_t count = std::min<int64_t>(KEYS_ONCE, S - block);
-                for (int64_t s = 0; s < count; s++) {
-                    V key[C / L];
-                    for (int i = 0; i < C / L; i++) key[i] = read(keys + (block + s) * k_step[3] + i * L);
-                    for (int64_t r = 0; r < rows; r++) {
-                        V sum = key[0] * at(queries + r * C);
-                        for (int i = 1; i < C / L; i++) sum += key[i] * at(queries + r * C + i * L);
-                        weights[r * KEYS_ONCE + s] = total(sum);
+                const Lines keys{head_of(k, k_step, m, b, g) + block * k_step[3], k_step[3]};
+                const Lines values{head_of(v, v_step, m, b, g) + block * v_step[3], v_step[3]};
+                if (rows < SOME)
+                    scores_of_few(queries, rows, keys, count, weights);
+                else
+                    scores_of_many(queries, tall, keys, values, count, weights);
+                for (int64_t r = 0; r < rows; r++)
+                    keep[r] = shared_once(weights + r * KEYS_ONCE, count, top[r], whole[r]);
+                if (rows < SOME)
+                    for (int64_t r = 0; r < rows; r++)
+                        sums_once<1>(weights + r * KEYS_ONCE, values, {}, count, keep + r, brought + r * E);
+                else
+                    for (int64_t r = 0; r < tall; r += SOME) {
+                        const bool more = r == 0 && block + 2 * KEYS_ONCE <= S;
+                        const Lines next{more ? keys.of(KEYS_ONCE) : nullptr, k_step[3]};
+                        sums_once<SOME>(weights + r * KEYS_ONCE, values, next, count, keep + r, brought + r * E);
                     }
-                }
-                for (int64_t r = 0; r < rows; r++) {
-                    float *row = weights + r * KEYS_ONCE;
-                    std::fill(row + count, row + up(count, L), NONE);
-                    V high = V{} + top[r], sum = {};
-                    for (int64_t s = 0; s < count; s += L) high = at(row + s) > high ? at(row + s) : high;
-                    const float now = largest(high), base = now == NONE ? 0 : now;
-                    for (int64_t s = 0; s < count; s += L) sum += at(row + s) = exponential(at(row + s) - base);
-                    const float keep = top[r] == NONE ? 1 : std::exp(top[r] - base);
-                    whole[r] = whole[r] * keep + total(sum), top[r] = now;
-                    V sums[E / L];
-                    for (int i = 0; i < E / L; i++) sums[i] = at(brought + r * E + i * L) * keep;
-                    for (int64_t s = 0; s < count; s++) {
-                        const X *value = values + (block + s) * v_step[3];
-                        for (int i = 0; i < E / L; i++) sums[i] += row[s] * read(value + i * L);
-                    }
-                    for (int i = 0; i < E / L; i++) at(brought + r * E + i * L) = sums[i];
-                }
             }
             for (int64_t r = 0; r < rows; r++) {
                 const float scale = whole[r] == 0 ? 0 : 1 / whole[r];

@@ -44,7 +44,7 @@ def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def works(q: Tensor, v: Tensor) -> bool:
     """Whether the kernel was measured on such processors, and is there or can be compiled for these numbers."""
     half = torch.bfloat16 in (q.dtype, v.dtype)
-    return kernel.is_known() and kernel.works(C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
+    return kernel.is_known() and kernel.works("native", C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
 
 
 def attend(
@@ -230,8 +230,8 @@ def _run(
     ]  # fmt: skip
     for x in strided:
         numbers += (0,) * 5 if x is None else x.stride()
-    found = kernel.compiled(C=q.shape[-1], E=v.shape[-1], MASKED=allowed is not None, HALF=q.dtype == torch.bfloat16)
-    done = getattr(found, name)(
+    kind = {"C": q.shape[-1], "E": v.shape[-1], "MASKED": allowed is not None, "HALF": q.dtype == torch.bfloat16}
+    done = getattr(kernel.compiled("native", **kind), name)(
         *(ctypes.c_void_p(None if x is None else x.data_ptr()) for x in given),
         (ctypes.c_int64 * len(numbers))(*numbers),
         ctypes.c_float(root),

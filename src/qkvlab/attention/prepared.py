@@ -1,16 +1,21 @@
 """What a step of decoding needs of a layer and only changes with its weights, made once and used while they stand.
 
 x (b, t, d)    first matrices: those that x itself is multiplied with, side by side (d, columns of all)
+brought (b, t, h e): what the heads brought, side by side
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from qkvlab.attention import few, routes
 from qkvlab.attention.direct import direct, first_products
+from qkvlab.attention.few import Few
 from qkvlab.attention.following import Followed
 from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Memory
@@ -29,7 +34,8 @@ def continued(first: int, x: Tensor) -> Tensor:
 class Prepared:
     """The matrices of a layer side by side, so that x is read once; W_Q is divided by the root where that says all.
 
-    It stands as long as every parameter is as it was, see `Followed`.
+    It stands as long as every parameter is as it was, see `Followed`. A layer that takes its own kernels has one for
+    these products, too (`few`).
 
     Args:
         layer: whose weights.
@@ -39,7 +45,10 @@ class Prepared:
     def __init__(self, layer: Attention, design: Design) -> None:
         self.design, self._weights = design, layer.projections.weights
         self.scoring = Scoring.of(design, layer.dims, self._weights)
-        self._followed = Followed(layer)
+        self._own = routes.takes_its_own(layer)
+        out = self._own and _is_plain(layer.out) and few.pays(layer.out.weight.T)
+        self._out = Few(layer.out.weight.T) if out else None
+        self._followed = Followed(layer, out=out)
         first = first_products(design, layer.dims, self._weights)
         self._names = [f"made:{name}" for name in first]
         parts = [self._weights[name] for name in first]
@@ -49,25 +58,50 @@ class Prepared:
             parts[at] = parts[at] * (1 / self.scoring.root)
             self.scoring = self.scoring.without_root()
         self._columns = [part.shape[-1] for part in parts]
-        self._side_by_side = torch.cat(parts, 1) if len(parts) > 1 else None
-        if self._side_by_side is not None and self._side_by_side.dtype == torch.bfloat16:
-            self._side_by_side = self._side_by_side.T.contiguous().T  # as oneDNN reads few rows fastest; MKL does not
+        self._product: Callable[[Tensor], Tensor] | None = None
+        whole = torch.cat(parts, 1) if len(parts) > 1 else parts[0] if parts else None
+        if whole is not None and self._own and few.pays(whole):
+            self._product = Few(whole).times
+        elif whole is not None and len(parts) > 1:
+            if whole.dtype == torch.bfloat16:
+                whole = whole.T.contiguous().T  # as oneDNN reads few rows fastest; MKL does not
+            self._product = partial(_times, whole)
         self._direct = None
-        if says is not None and says.owned and self._side_by_side is not None:  # each matrix makes one thing
+        if says is not None and says.owned and self._product is not None:  # each matrix makes one thing
             heads = design.head_sizes(layer.dims).queries
             self._direct = heads, first.index(says.asks), [(name, first.index(made)) for name, made in says.keeps]
 
     def stands(self, layer: Attention, design: Design) -> bool:
         """Whether nothing has been written to the layer's parameters since."""
-        return self.design is design and self._followed.stands(layer)
+        same = self.design is design and self._own == routes.takes_its_own(layer)
+        return same and self._followed.stands(layer)
 
     def project(self, layer: Attention, x: Tensor, first: int) -> tuple[Tensor, Memory]:
         """Do what `Design.project` does for tokens of which the first stands at ``first``."""
-        if self._side_by_side is None:
+        if self._product is None:
             return self.design.project(self._weights, x, layer.dims, continued(first, x))
-        made = torch.mm(x.flatten(0, 1), self._side_by_side).view(*x.shape[:2], -1).split_with_sizes(self._columns, -1)
+        made = self._product(x.flatten(0, 1)).view(*x.shape[:2], -1).split_with_sizes(self._columns, -1)
         if self._direct is not None:
             heads, asks, keeps = self._direct
             return split_heads(made[asks], heads), Memory({name: made[at] for name, at in keeps})
         weights = {**self._weights, **dict(zip(self._names, made, strict=True)), "made:x": x}
         return self.design.project(weights, x, layer.dims, continued(first, x))
+
+    def out(self, layer: Attention, brought: Tensor) -> Tensor:
+        """Do what ``layer.out`` does."""
+        module = layer.out
+        if self._out is None or not _is_plain(module):
+            return module(brought)
+        made = self._out.times(brought.flatten(0, 1)).view(*brought.shape[:2], -1)
+        return made if module.bias is None else made.add_(module.bias)
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    return torch.mm(x, matrix)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    # whether it is x W^T + b and nobody watches or changes that
+    if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return not module.weight.is_inference()

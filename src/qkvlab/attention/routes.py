@@ -27,7 +27,11 @@ def has_kernels(layer: Attention, q: Tensor, scoring: Scoring) -> bool:
     return core.fusible(q, scoring) and layer.route != "plain"
 
 
+def takes_its_own(layer: Attention) -> bool:
+    """Whether the layer takes kernels of its own where there are any."""
+    return layer.route == "native" or (layer.route == "fused" and layer.preparation is not None)
+
+
 def attend_one(layer: Attention, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
     """Let one query of each head look at every key, without gradients: (b, h, 1, e)."""
-    own = layer.route == "native" or layer.preparation is not None
-    return (core.attend_once if own else core.attend_everything)(q, k, v, scoring)
+    return (core.attend_once if takes_its_own(layer) else core.attend_everything)(q, k, v, scoring)

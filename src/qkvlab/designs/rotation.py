@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -112,17 +112,42 @@ class Rotation:
         """
         channels = self.first or heads.shape[-1]
         f = functions(heads)
-        angles = finely(places(heads, positions)) * self._speeds(channels, heads)
-        cos, sin = (at_least_single(self.amplitude * table, heads) for table in (f.cos(angles), f.sin(angles)))
+        if positions is not None and _is_one_place(heads, positions):
+            cos, sin = _tables_of(self, channels, int(positions), heads.dtype)
+        else:
+            cos, sin = self._tables(channels, heads, places(heads, positions))
         turning, still = heads[..., :channels], heads[..., channels:]
         turned = cast((_halves if self.pairing == "halves" else _neighbours)(turning, cos, sin), heads.dtype)
         return f.concat([turned, still], -1) if still.shape[-1] else turned
+
+    def _tables(self, channels: int, like: Array, places: Array) -> tuple[Array, Array]:
+        # cos and sin of the angles at places (..., t, 1): (..., t, channels / 2)
+        angles, f = finely(places) * self._speeds(channels, like), functions(like)
+        cos, sin = (at_least_single(self.amplitude * table, like) for table in (f.cos(angles), f.sin(angles)))
+        return cos, sin
 
     def _speeds(self, channels: int, like: Array) -> Array:
         pair = finely(upward(channels // 2, like))
         if self.scaling is None:
             return plain_speeds(pair, self.base, channels)
         return self.scaling.speeds(pair, self.base, channels)
+
+
+def _is_one_place(heads: Array, positions: Array) -> bool:
+    # as in a step of decoding, where q and k of every layer turn by the same angles
+    if positions.shape != (1,) or not _only_numbers(heads):
+        return False
+    torch = functions(heads)
+    plain = all(type(x) is torch.Tensor and x.device.type == "cpu" for x in (heads, positions))
+    return plain and not torch._C._are_functorch_transforms_active()  # no public name
+
+
+@lru_cache(maxsize=64)
+def _tables_of(rotation: Rotation, channels: int, place: int, dtype: Any) -> tuple[Array, Array]:
+    import torch
+
+    like = torch.empty(0, dtype=dtype)
+    return rotation._tables(channels, like, torch.tensor([[place]]))
 
 
 def _halves(x: Array, cos: Array, sin: Array) -> Array:
