@@ -1,5 +1,6 @@
 """Rotary positions: the paper in plain float64, identities, what is kept."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from qkvlab import Attention, reference
-from qkvlab.designs import parse
+from qkvlab.designs import parse, turning
+from qkvlab.designs import rotation as rotation_module
 from qkvlab.designs.rope import Rope
 from qkvlab.designs.rotation import Rotation, read
 from qkvlab.designs.speeds import Llama3, Ntk, Yarn
@@ -296,3 +298,111 @@ def test_compiled_in_one_graph_with_positions(options, x):
 
 def test_some_channels_of_an_odd_head_may_turn(x):
     assert layer("QKV/rope-first8", d_head=9)(x).shape == x.shape
+
+
+KEPT = [Rotation(), Rotation(base=500.0), Rotation(first=4), Rotation(pairing="interleaved"), read("-linear-by4")]
+
+
+def turned_as_where_each_sequence_says_its_positions(dtypes):
+    """Turning by angles that are kept from call to call is turning by angles that are made anew."""
+    for rotation, (first, count), dtype in itertools.product(KEPT, [(0, 1), (7, 1), (7, 1), (0, 5), (0, 4)], dtypes):
+        heads = torch.randn(1, 3, count, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+        with torch.no_grad():
+            anew = rotation.turn(heads, torch.arange(first, first + count)[None])
+            positions = torch.tensor([first]) if first else None
+            assert torch.equal(rotation.turn(heads, positions), anew), (rotation, first, count, dtype)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """How often angles are made, from an empty memory on."""
+    calls, tables = [], Rotation._tables
+
+    def watched(self, channels, like, places):
+        calls.append(places)
+        return tables(self, channels, like, places)
+
+    monkeypatch.setattr(Rotation, "_tables", watched)
+    rotation_module._tables_of.cache_clear()
+    return calls
+
+
+def test_angles_of_a_place_are_made_once(made):
+    turned_as_where_each_sequence_says_its_positions([torch.float32])
+    assert len(made) == (4 + 5) * len(KEPT)
+    layer = Attention("QKV/rope", d_model=16, heads=2)
+    cache = layer.new_cache(1, 9)
+    made.clear()
+    for place in range(9):
+        layer.step(torch.randn(1, 1, 16), cache)
+        layer(torch.randn(1, 9, 16), causal=True)
+        assert len(made) == place + 2, "q and k of a step turn by the same angles, and so do texts of one length"
+
+
+@pytest.mark.parametrize("forgotten", ["rotation", "channels", "places", "dtype"])
+def test_angles_of_another_are_caught(forgotten, monkeypatch):
+    tables_of = rotation_module._tables_of.__wrapped__
+    found = {}
+
+    def careless(rotation, channels, places, dtype):
+        key = {"rotation": rotation, "channels": channels, "places": places, "dtype": dtype}
+        if forgotten == "channels":
+            key["rotation"] = rotation.base  # which knows them otherwise
+        key = tuple(value for name, value in key.items() if name != forgotten)
+        if key not in found:
+            found[key] = tables_of(rotation, channels, places, dtype)
+        return found[key]
+
+    monkeypatch.setattr(rotation_module, "_tables_of", careless)
+    with pytest.raises((AssertionError, RuntimeError)):
+        turned_as_where_each_sequence_says_its_positions([torch.float32, torch.float64])
+
+
+def test_one_place_is_made_anew_where_more_than_numbers_is_asked_for(made):
+    heads, place = torch.randn(1, 2, 1, 8), torch.tensor([5])
+    want = Rotation().turn(heads, place)
+    near(torch.vmap(Rotation().turn, in_dims=(0, None))(heads, place), want, 1e-6)
+    with torch.no_grad():
+        near(torch.vmap(Rotation().turn, in_dims=(0, None))(heads, place), want, 1e-6)
+        assert torch.export.export(Turn(), (heads, place)).module()(heads, torch.tensor([6])).ne(want).any()
+    with torch.inference_mode():
+        Rotation().turn(heads, place)
+    near(Rotation().turn(heads.requires_grad_(), place), want, 1e-6)
+
+
+class Turn(torch.nn.Module):
+    def forward(self, heads, place):
+        return Rotation().turn(heads, place)
+
+
+@pytest.mark.parametrize("options", ["", "-interleaved", "-interleaved-first4", "-first6-yarn-by4-of64"])
+def test_gradients_of_turning_are_those_of_its_formulas(options):
+    turning_has_the_gradients_of_its_formulas(options)
+
+
+def turning_has_the_gradients_of_its_formulas(options):
+    rotation, places = read(options), torch.tensor([3, 1, 100])
+    heads, along = draw(2, 3, 3, 8, seed=1).requires_grad_(), draw(2, 3, 3, 8, seed=2)
+    turned = lambda x: rotation.turn(x, places)  # noqa: E731
+    _, formulas = torch.func.vjp(turned, heads.detach())
+    near(torch.autograd.grad(turned(heads), heads, along)[0], formulas(along)[0])
+    assert torch.autograd.gradcheck(turned, heads) and torch.autograd.gradgradcheck(turned, heads)
+    with torch.autograd.forward_ad.dual_level():
+        dual = turned(torch.autograd.forward_ad.make_dual(heads, along))
+        near(torch.autograd.forward_ad.unpack_dual(dual).tangent, turned(along))
+
+
+def test_a_gradient_that_turns_on_is_caught(monkeypatch):
+    def onward(ctx, slope):
+        return turning.Turning.apply(slope, *ctx.saved_tensors, ctx.turn), None, None, None
+
+    monkeypatch.setattr(turning.Turning, "backward", staticmethod(onward))
+    with pytest.raises(AssertionError):
+        turning_has_the_gradients_of_its_formulas("")
+
+
+def test_turning_keeps_nothing_but_angles():
+    heads, kept = torch.randn(2, 3, 50, 8, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        read("").turn(heads, None).sum().backward()
+    assert sum(kept) == 2 * 50 * 4

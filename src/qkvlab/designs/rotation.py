@@ -111,11 +111,19 @@ class Rotation:
         Angles are made in float64 and the turning is done in float32 at least, whatever the heads are.
         """
         channels = self.first or heads.shape[-1]
-        f = functions(heads)
-        if positions is not None and _is_one_place(heads, positions):
-            cos, sin = _tables_of(self, channels, int(positions), heads.dtype)
+        known = _known_places(heads, positions)
+        if known is not None:
+            cos, sin = _tables_of(self, channels, known, heads.dtype)
         else:
             cos, sin = self._tables(channels, heads, places(heads, positions))
+        if _records(heads):
+            from qkvlab.designs.turning import Turning
+
+            return Turning.apply(heads, cos, sin, self._turned)
+        return self._turned(heads, cos, sin)
+
+    def _turned(self, heads: Array, cos: Array, sin: Array) -> Array:
+        channels, f = 2 * cos.shape[-1], functions(heads)
         turning, still = heads[..., :channels], heads[..., channels:]
         turned = cast((_halves if self.pairing == "halves" else _neighbours)(turning, cos, sin), heads.dtype)
         return f.concat([turned, still], -1) if still.shape[-1] else turned
@@ -133,21 +141,36 @@ class Rotation:
         return self.scaling.speeds(pair, self.base, channels)
 
 
-def _is_one_place(heads: Array, positions: Array) -> bool:
-    # as in a step of decoding, where q and k of every layer turn by the same angles
-    if positions.shape != (1,) or not _only_numbers(heads):
-        return False
-    torch = functions(heads)
-    plain = all(type(x) is torch.Tensor and x.device.type == "cpu" for x in (heads, positions))
-    return plain and not torch._C._are_functorch_transforms_active()  # no public name
+def _known_places(heads: Array, positions: Array | None) -> range | None:
+    # of a whole text, or of a step of decoding: q and k of every layer turn by the same angles
+    few = positions is None or positions.shape == (1,)
+    if not few or not all(_is_plain(x) and x.device.type == "cpu" for x in (heads, positions) if x is not None):
+        return None
+    first = 0 if positions is None else int(positions)
+    return range(first, first + heads.shape[-2])
 
 
-@lru_cache(maxsize=64)
-def _tables_of(rotation: Rotation, channels: int, place: int, dtype: Any) -> tuple[Array, Array]:
+@lru_cache(maxsize=16)
+def _tables_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> tuple[Array, Array]:
     import torch
 
-    like = torch.empty(0, dtype=dtype)
-    return rotation._tables(channels, like, torch.tensor([[place]]))
+    with torch.inference_mode(False):  # they may be kept for a gradient later
+        like = torch.empty(0, dtype=dtype)
+        return rotation._tables(channels, like, torch.arange(places.start, places.stop)[:, None])
+
+
+def _records(x: Array) -> bool:
+    # whether autograd will ask for the gradient, and nobody else looks: compilers and `torch.func` read formulas best
+    return _is_plain(x) and x.requires_grad and functions(x).is_grad_enabled()
+
+
+def _is_plain(x: Array) -> bool:
+    # whether it is a tensor of numbers that no graph is traced of and no transformation sees
+    if isinstance(x, np.ndarray):
+        return False
+    torch = functions(x)
+    seen = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()  # which has no public name
+    return type(x) is torch.Tensor and not seen
 
 
 def _halves(x: Array, cos: Array, sin: Array) -> Array:
