@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import shutil
@@ -116,7 +117,7 @@ def errors(shapes, dtype, *, allowed=None, attend=None, **reach):
         if kind is None:
             out = (attend or native.attend)(q, k, v, allowed, root=2.0, **reach)
         else:
-            out = naive(q, k, v, seen(t, s, **reach) if allowed is None else allowed, 2.0)
+            out = naive(q, k, v, seen(t, s, **reach) & (True if allowed is None else allowed), 2.0)
         found.append([x.double().detach() for x in (out, *torch.autograd.grad(out, (q, k, v), slope))])
     truth, plain, kernel = found
     scale = [float(x.abs().max()) for x in truth]
@@ -240,8 +241,11 @@ def test_few_tokens_and_float64_go_the_explaining_way(taken):
     assert not taken
 
 
+BOTH = {"padding": torch.tensor([300, 299]), "mask": torch.ones(300, 300, dtype=torch.bool).triu(-9)}
+
+
 @pytest.mark.parametrize("name", ["QKV/window40", "QKV/kv1/rope", "QKV/noself", "QKV/sink"])
-@pytest.mark.parametrize("options", [{"causal": True}, {}, {"padding": torch.tensor([300, 299])}], ids=str)
+@pytest.mark.parametrize("options", [{"causal": True}, {}, BOTH], ids=["causal", "all", "padding and mask"])
 def test_long_texts(name, options, taken):
     found = []
     for route in ("native", "plain"):
@@ -251,7 +255,7 @@ def test_long_texts(name, options, taken):
     for part, want in found[1].items():
         torch.testing.assert_close(found[0][part], want, rtol=1e-4, atol=1e-4)
     native_does = name in ("QKV/window40", "QKV/kv1/rope") and "padding" not in options
-    assert bool(taken) == native_does, "masks of many queries and keys go the fast way, in blocks"
+    assert bool(taken) == native_does, "what would need a mask for each sequence goes the fast way, in blocks"
 
 
 @pytest.mark.parametrize("name", ["QKV", "QKV/kv1/window20"])
@@ -395,6 +399,15 @@ def forget_the_root(q, k, v, allowed, *, root):
     return native.attend(q, k, v, allowed, root=1.0)
 
 
+@pytest.mark.parametrize("reach", [{"causal": True}, {"window": 70}, {"causal": True, "window": 300, "shift": 20}])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 600), (1, 1, 580, 600), (1, 4, 580, 600), (2, 4, 1, 600)], ids=str)
+def test_masks_beside_what_follows_from_sizes(shape, reach):
+    allowed = draw(*shape, seed=5) > 0.3
+    allowed[..., :40] = False  # some see nothing
+    kernel, plain = errors((2, 4, 2, 4, 580, 600, 8, 24), torch.float32, allowed=allowed, **reach)
+    assert all(a < 2 * b + 2e-7 for a, b in zip(kernel, plain, strict=True)), (kernel, plain)
+
+
 @pytest.mark.parametrize("bug", [lose_the_mask, mix_up_heads, forget_the_root])
 def test_planted_bugs_are_seen(bug):
     allowed = draw(2, 1, 31, 31, seed=5) > 0.3
@@ -488,14 +501,18 @@ def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
     with torch.no_grad():
         torch.testing.assert_close(layer(x, causal=True), want["output"])
     assert len(taken) == 2
-    for options in ({"padding": torch.tensor([40, 3])}, {"mask": torch.ones(40, 40, dtype=torch.bool)}):
+    lengths, mask = torch.tensor([40, 3]), torch.ones(40, 40, dtype=torch.bool)
+    for options in ({"padding": lengths}, {"mask": mask}, {"padding": lengths, "mask": mask[0]}):
         layer(x, **options)
+    assert len(taken) == 5
+    taken.clear()
+    layer(x, padding=lengths, mask=mask)  # a mask for each sequence would have to be made
     Attention("QKV", d_model=16, heads=2, dropout=0.1).prepare()(x)
     Attention("QKV/sink", d_model=16, heads=2).prepare()(x)
     torch.export.export(layer, (x,))
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     layer.bfloat16()(x.bfloat16())
-    assert len(taken) == 2, "what it does slower or not at all is PyTorch's"
+    assert not taken, "what it does slower or not at all is PyTorch's"
 
 
 def compiled_in_one_graph(name, options):
@@ -520,10 +537,68 @@ def test_compiled_in_one_graph(name, options, taken):
     assert len(taken) == 2 + 4, "the layer and its graph both take it"
 
 
+def as_autograd_has_it(q, k, v, allowed, *, causal, shift, window, root):
+    return native._Attend.apply(q[None], k[None], v[None], None, causal, shift, native.EVERYWHERE, root)[0][0]
+
+
 def test_a_graph_that_cannot_be_made_is_seen(monkeypatch):
-    monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: False)
+    monkeypatch.setattr(native, "attend", as_autograd_has_it)
     with pytest.raises(Exception, match="proxy"):
         compiled_in_one_graph("QKV", {"causal": True})
+
+
+LONG = 300
+SAID = {
+    "lengths": {"padding": torch.tensor([LONG, 140])},
+    "left": {"padding": torch.arange(LONG) >= torch.tensor([[0], [100]])},
+    "mask": {"mask": torch.rand(LONG, LONG, generator=torch.Generator().manual_seed(3)) < 0.7},
+    "mask of each head": {"mask": torch.rand(1, 4, LONG, LONG, generator=torch.Generator().manual_seed(3)) < 0.7},
+    "mask of each sequence": {"mask": torch.rand(2, 1, LONG, LONG, generator=torch.Generator().manual_seed(3)) < 0.7},
+    "keys and lengths": {"mask": torch.arange(LONG) % 3 > 0, "padding": torch.tensor([LONG, 140])},
+}
+
+
+def long_texts_with_hidden_keys(name, options, causal):
+    torch.manual_seed(0)
+    layer = Attention(name, d_model=64, heads=4)
+    x = draw(2, LONG, 64)
+    layer.route = "plain"
+    want = values_and_gradients(layer, x, {"causal": causal, **options})
+    layer.route = "fused"
+    for part, found in values_and_gradients(layer.prepare(), x, {"causal": causal, **options}).items():
+        scale = float(want[part].abs().max())
+        torch.testing.assert_close(found / scale, want[part] / scale, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("options", SAID.values(), ids=SAID)
+@pytest.mark.parametrize("name", ["QKV", "QKV/kv2/rope/window150", "QKK/kv1"])
+def test_long_texts_with_hidden_keys(name, options, causal, taken):
+    long_texts_with_hidden_keys(name, options, causal)
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("lost", ["padding", "mask"])
+def test_hidden_keys_that_are_lost_are_caught(lost, monkeypatch):
+    said_of = Visible.said
+    monkeypatch.setattr(
+        Visible, "said", lambda self, rows, keys: said_of(dataclasses.replace(self, **{lost: None}), rows, keys)
+    )
+    with pytest.raises(AssertionError):
+        long_texts_with_hidden_keys("QKV", SAID["lengths" if lost == "padding" else "mask"], True)
+
+
+def test_padding_makes_no_tensor_of_queries_and_keys(monkeypatch):
+    sizes, run = [], native._run
+
+    def watched(name, q, k, v, allowed, *rest):
+        sizes.append(allowed.untyped_storage().nbytes())
+        return run(name, q, k, v, allowed, *rest)
+
+    monkeypatch.setattr(native, "_run", watched)
+    layer = Attention("QKV", d_model=64, heads=4).prepare()
+    values_and_gradients(layer, draw(2, LONG, 64), {"causal": True, **SAID["lengths"]})
+    assert sizes == [2 * LONG] * 2
 
 
 def test_processors_on_which_it_was_not_measured_keep_pytorchs_kernel(monkeypatch, taken, steps):

@@ -121,7 +121,7 @@ def attend_native(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sc
     if torch.compiler.is_exporting():  # a program is to run where this library is not, at every length
         return attend_fused(q, k, v, visible, scoring)
     few, able = max(q.shape[-2], k.shape[-2]) <= ROWS, _native_can(q, k, v, scoring)
-    if able and visible.only_near:
+    if able and visible.near_by_sizes:
         return _near(q, k, v, visible, scoring)
     if able and few:
         return native.attend(q, k, v, visible.of(visible.all_rows, visible.all_keys), root=scoring.root)
@@ -132,7 +132,8 @@ def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: 
     """The fast route of a prepared layer, (..., h, t, e): its own kernel where that is faster and there is one."""
     if torch.compiler.is_compiling():  # a graph is to run where it is taken to, at every length
         return attend_fused(q, k, v, visible, scoring)
-    if visible.only_near and _native_can(q, k, v, scoring) and native.pays(q, k, v):
+    able = visible.near_by_sizes and _native_can(q, k, v, scoring)
+    if able and native.pays(q, k, v, masked=visible.says):
         return _near(q, k, v, visible, scoring)
     return attend_fused(q, k, v, visible, scoring)
 
@@ -159,7 +160,8 @@ def _native_can(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> bool:
 
 def _near(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Tensor:
     reach = {"causal": visible.causal is not False, "shift": visible.shift, "window": visible.window}
-    return native.attend(q, k, v, root=scoring.root, **reach)
+    said = visible.said(visible.all_rows, visible.all_keys) if visible.says else None
+    return native.attend(q, k, v, said, root=scoring.root, **reach)
 
 
 def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, rows: Span, keys: Span) -> Tensor:

@@ -35,16 +35,16 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return long and known and q.device.type == "cpu" and 0 not in (*q.shape, *k.shape, *v.shape)
 
 
-def pays(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def pays(q: Tensor, k: Tensor, v: Tensor, *, masked: bool = False) -> bool:
     """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
     half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
-    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v)
+    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v, masked=masked)
 
 
-def works(q: Tensor, v: Tensor) -> bool:
+def works(q: Tensor, v: Tensor, *, masked: bool = False) -> bool:
     """Whether the kernel was measured on such processors, and is there or can be compiled for these numbers."""
     half = torch.bfloat16 in (q.dtype, v.dtype)
-    return kernel.is_known() and kernel.works("native", C=q.shape[-1], E=v.shape[-1], MASKED=False, HALF=half)
+    return kernel.is_known() and kernel.works("native", C=q.shape[-1], E=v.shape[-1], MASKED=masked, HALF=half)
 
 
 def attend(

@@ -117,11 +117,21 @@ class Visible:
         return square and self._bare and self.padding is None and self.mask is None
 
     @property
-    def only_near(self) -> bool:
-        """Whether causality and a window are all that may hide keys, at places that follow from the sizes."""
+    def near_by_sizes(self) -> bool:
+        """Whether causality and the window follow from the sizes, and all else that hides keys is in `said`."""
         placed = self.window is None or (self.asked is None and self.kept is None)
-        free = self.padding is None and self.mask is None and self.segments is None
-        return free and placed and self.itself
+        rows = 1 if self.mask is None or self.mask.ndim < 2 else self.mask.shape[-2]
+        joins = self.padding is None or rows == 1  # else a tensor of queries x keys of each sequence would be made
+        return placed and joins and self.segments is None and self.itself
+
+    @property
+    def says(self) -> bool:
+        """Whether the caller hides keys by padding or a mask."""
+        return self.padding is not None or self.mask is not None
+
+    def said(self, rows: Span, keys: Span) -> Tensor | None:
+        """Return what padding and the mask say alone, as `of` does; no larger than the larger of them."""
+        return _joined(self._said(rows, keys))
 
     @property
     def rows_are_alike(self) -> bool:
@@ -160,21 +170,25 @@ class Visible:
 
     def of(self, rows: Span, keys: Span) -> Tensor | None:
         """Booleans that broadcast to these scores, at least two axes; None when every query sees every key."""
-        parts = [part for part in self._parts(rows, keys) if part is not None]
-        allowed = torch.atleast_2d(parts[0]) if parts else None
-        for part in parts[1:]:
-            allowed = part if allowed is None else allowed & part
+        allowed = _joined(self._parts(rows, keys))
         if self.itself:
             return allowed
         return without_self(allowed, Span(rows.start + self.shift, rows.stop + self.shift), keys, self.device)
 
     def _parts(self, rows: Span, keys: Span) -> list[Tensor | None]:
-        causal = window = padding = mask = segments = None
+        causal = window = segments = None
         if self.causal is not False and rows.start + self.shift < keys.stop - 1:
             causal = self._places(keys) <= self._places(rows)[:, None] + self.shift
         if self.window is not None:
             back = self.back(rows, keys)
             window = (back < self.window) & (back > -self.window)
+        if self.segments is not None:
+            asked, kept = self.segments
+            segments = (asked[:, rows.slice, None] == kept[:, None, keys.slice])[:, None]
+        return [causal, window, *self._said(rows, keys), segments]
+
+    def _said(self, rows: Span, keys: Span) -> list[Tensor | None]:
+        padding = mask = None
         if self.padding is not None:
             padding = padding_mask(self.shape[-1], self.padding)[..., keys.slice]
         if self.mask is not None:
@@ -182,10 +196,7 @@ class Visible:
             mask = _cut(mask, -2, rows) if mask.ndim > 1 else mask
             if self.served is not None and mask.ndim > 2 and mask.shape[-3] > 1:
                 mask = mask[..., list(self.served), :, :]
-        if self.segments is not None:
-            asked, kept = self.segments
-            segments = (asked[:, rows.slice, None] == kept[:, None, keys.slice])[:, None]
-        return [causal, window, padding, mask, segments]
+        return [padding, mask]
 
     def _places(self, span: Span) -> Tensor:
         return torch.arange(span.start, span.stop, device=self.device)
@@ -222,6 +233,14 @@ def without_self(allowed: Tensor | None, rows: Span, keys: Span, device: torch.d
     others = ~own if allowed is None else allowed & ~own
     lonely = ~others.any(-1, keepdim=True)
     return others | (lonely & own if allowed is None else lonely & own & allowed)
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    allowed = torch.atleast_2d(found[0]) if found else None
+    for part in found[1:]:
+        allowed = part if allowed is None else allowed & part
+    return allowed
 
 
 def _cut(mask: Tensor, axis: int, span: Span) -> Tensor:
