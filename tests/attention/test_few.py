@@ -1,5 +1,6 @@
 """Few rows times a matrix by the layer's own kernel, and a prepared layer's steps by it: as with the matrix itself."""
 
+import copy
 import functools
 
 import pytest
@@ -76,6 +77,14 @@ def test_planted_bugs_are_seen(bug, monkeypatch, tmp_path):
     monkeypatch.setattr(kernel, "compiled", functools.cache(kernel.compiled.__wrapped__))
     monkeypatch.setattr(kernel, "_FOLDER", tmp_path)
     assert not max(gap(9, 700, 300), gap(3, 700, 49), gap(8, 200000, 24)) < 2
+
+
+def test_shorter_vectors_compute_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kernel, "compiled", functools.cache(kernel.compiled.__wrapped__))
+    monkeypatch.setattr(kernel, "_FLAGS", (*(flag for flag in kernel._FLAGS if "march" not in flag), "-march=haswell"))
+    assert few.Few(draw(300, 100)).times(draw(7, 300)).shape == (7, 100)
+    assert max(gap(7, 700, 100), gap(few.MOST, 300, 25)) < 2
 
 
 @pytest.fixture
@@ -181,6 +190,15 @@ def test_a_layer_that_looks_at_nothing_is_caught(change, monkeypatch):
     monkeypatch.setattr(prepared.Followed, "stands", lambda self, layer: True)
     with pytest.raises(AssertionError):
         outputs_follow(change)
+
+
+def test_a_cache_can_be_copied_between_steps():
+    layer = Attention("QKV", d_model=256, heads=4).prepare()
+    x = draw(2, 4, 256)
+    cache = layer.new_cache(2, 4)
+    stepped(layer, x[:, :3], cache, 0)
+    other = copy.deepcopy(cache)
+    assert torch.equal(layer.step(x[:, 3:], other), layer.step(x[:, 3:], cache)) and len(other) == len(cache) == 4
 
 
 def test_a_bias_is_added():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qkvlab import Attention
-from qkvlab.attention import core, folding, making
+from qkvlab.attention import core, direct, folding, making
 from qkvlab.attention.direct import cut
 from qkvlab.attention.folding import scales
 from qkvlab.attention.making import make
@@ -224,3 +224,24 @@ def test_huge_scores_stay_finite_when_folded():
     torch.testing.assert_close(layer(x, causal=True), x)
     with torch.no_grad():
         torch.testing.assert_close(layer(x, causal=True), x)
+
+
+FINDERS = [direct.cut, direct.direct, direct.multiplied, folding.scales]
+
+
+def found_in_inference_mode(found, name):
+    with torch.inference_mode():
+        return found(parse(name), DIMS)
+
+
+@pytest.mark.parametrize("found", FINDERS)
+@pytest.mark.parametrize("name", ["QKV", "QKK/kv2", "QKV/rope", "MLA5"])
+def test_inference_mode_changes_nothing_of_what_is_found(found, name):
+    """What is found is remembered for all calls: in inference mode first, it is what it would have been."""
+    anew = found.__wrapped__
+    assert found_in_inference_mode(anew, name) == anew(parse(name), DIMS)
+
+
+def test_what_inference_mode_hides_is_caught():
+    bare = [found.__wrapped__.__wrapped__ for found in FINDERS[:2]]
+    assert all(found_in_inference_mode(found, "QKV") != found(parse("QKV"), DIMS) for found in bare)

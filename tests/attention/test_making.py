@@ -49,7 +49,8 @@ def test_nothing_but_numbers_in_bf16(name, count, monkeypatch):
     found = cut(design, DIMS)
     several = found is not None and len(found.matrices) > 1
     wide = several and count * x.shape[0] > sum(layer.projections.weights[name].shape[1] for name in found.matrices)
-    assert bool(joined) == wide
+    narrow = found is None and count * x.shape[0] >= DIMS.d_model  # whatever makes latents, from so many tokens on
+    assert bool(joined) == (wide or narrow)
     exact = layer.double()(x.double(), causal=True)
     assert (got - exact).abs().max() <= 2 * (other - exact).abs().max()
 

@@ -162,9 +162,9 @@ BUGS = [
     (AS_DEFINED, "QQV/noself", {(visible, "without_self"): nobody_is_taken_away}),
     (AS_DEFINED, "QQV/noself", {(visible, "without_self"): the_lonely_see_nothing}),
     (AS_DEFINED, "QQV/noself", {(visible, "without_self"): other_masks_are_forgotten}),
-    ("padding_may_hold_anything", "QKV", {(layer, "_without_padding"): keeps_padding}),
-    ("padding_may_hold_anything", "QKV/kv2", {(layer, "_without_padding"): keeps_padding}),
-    ("padding_may_hold_anything", "XXX", {(layer, "_without_padding"): keeps_padding}),
+    ("padding_may_hold_anything", "QKV", {(layer, "without_padding"): keeps_padding}),
+    ("padding_may_hold_anything", "QKV/kv2", {(layer, "without_padding"): keeps_padding}),
+    ("padding_may_hold_anything", "XXX", {(layer, "without_padding"): keeps_padding}),
 ]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qkvlab.attention.watching import BATCH, is_whole, storage, without_numbers
+from qkvlab.attention.watching import BATCH, as_elsewhere, is_whole, storage, without_numbers
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
@@ -55,6 +55,7 @@ class Direct:
 
 
 @cache
+@as_elsewhere
 def cut(design: Design, dims: Dims) -> Cut | None:
     """Find what makes q, k and v, or None where more is done to x or to what was made of it."""
     weights, x, positions = without_numbers(design, dims)
@@ -74,6 +75,7 @@ def cut(design: Design, dims: Dims) -> Cut | None:
 
 
 @cache
+@as_elsewhere
 def direct(design: Design, dims: Dims) -> Direct | None:
     """Find what makes q and memory, or None where more is done to x or to what was made of it, or x itself is kept."""
     weights, x, positions = without_numbers(design, dims)
@@ -90,6 +92,7 @@ def direct(design: Design, dims: Dims) -> Direct | None:
 
 
 @cache
+@as_elsewhere
 def multiplied(design: Design, dims: Dims) -> frozenset[str]:
     """Find the matrices that x itself passes by `times`: none where a part changes x first."""
     asked = set[str]()

@@ -35,8 +35,7 @@ class Few:
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        self._kernel = kernel.compiled("rows")
-        self._columns, wide = matrix.shape[1], self._kernel.columns()
+        self._columns, wide = matrix.shape[1], kernel.compiled("rows").columns()
         padded = F.pad(matrix.detach(), (0, -self._columns % wide))
         self._panels = padded.unflatten(1, (-1, wide)).swapaxes(0, 1).contiguous()  # (m / p, d, p)
 
@@ -46,7 +45,7 @@ class Few:
             return torch.mm(x, self._panels.swapaxes(0, 1).flatten(1)[:, : self._columns])
         x = x.contiguous()
         out = x.new_empty(x.shape[0], self._columns)
-        self._kernel.times(
+        kernel.compiled("rows").times(  # which nothing that is copied may hold
             *(ctypes.c_void_p(each.data_ptr()) for each in (x, self._panels, out)),
             *(ctypes.c_int64(n) for n in (*x.shape, self._columns, torch.get_num_threads())),
         )

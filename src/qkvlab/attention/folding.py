@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from qkvlab.attention.watching import is_whole, storage, without_numbers
+from qkvlab.attention.watching import as_elsewhere, is_whole, storage, without_numbers
 from qkvlab.contracts import Dims
 from qkvlab.designs import Design
 from qkvlab.designs.design import Weights, split_heads
 
 
 @cache
+@as_elsewhere
 def scales(design: Design, dims: Dims) -> str | None:
     """Name the last matrix that makes q, by a product and a cut into heads, if neither serves anything else; else of k.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qkvlab.attention import core
-from qkvlab.attention.direct import Cut, X, cut, first_products
+from qkvlab.attention.direct import Cut, X, cut, first_products, multiplied
 from qkvlab.attention.folding import scales
 from qkvlab.attention.scoring import Scoring
 from qkvlab.contracts import Dims
@@ -24,6 +24,8 @@ FEW = 128
 def found(design: Design, dims: Dims) -> tuple[Cut | None, str | None]:
     """Return what makes q, k and v, if they are mere products, and the matrix that 1 / root can go into."""
     plain = cut(design, dims)
+    if plain is None:
+        multiplied(design, dims)  # which `make` asks for then
     return plain, scales(design, dims) if plain is None else plain.scales
 
 

@@ -10,6 +10,9 @@ from qkvlab.designs import Design
 
 BATCH, TOKENS = 2, 3
 
+as_elsewhere = torch.inference_mode(False)
+"""Inference mode hides the products that are watched, and what is found is remembered for all calls."""
+
 
 def without_numbers(design: Design, dims: Dims) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Return a design's matrices, the x of two texts (b, t, d), and where their tokens stand (t,)."""

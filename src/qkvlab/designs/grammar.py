@@ -26,6 +26,8 @@ from qkvlab.errors import BadInput, unknown
 _WAY = re.compile(r"(?P<pattern>[A-Za-z]{3})(?:/kv(?P<groups>[0-9]{1,6}))?", re.ASCII | re.IGNORECASE)
 
 
+_OF_TENSORS = ("projections", "turning")  # the only files here that need PyTorch, which names do not
+
 LONGEST = 100
 """Characters of a name; no design needs more."""
 
@@ -33,8 +35,7 @@ LONGEST = 100
 @cache
 def _modules() -> tuple[ModuleType, ...]:
     names = (module.name for module in pkgutil.iter_modules(folder.__path__, folder.__name__ + "."))
-    # `projections` is the only file here that needs PyTorch
-    return tuple(importlib.import_module(name) for name in names if not name.endswith(".projections"))
+    return tuple(importlib.import_module(name) for name in names if name.rpartition(".")[2] not in _OF_TENSORS)
 
 
 @cache

@@ -160,8 +160,8 @@ def _tables_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> 
 
 
 def _records(x: Array) -> bool:
-    # whether autograd will ask for the gradient, and nobody else looks: compilers and `torch.func` read formulas best
-    return _is_plain(x) and x.requires_grad and functions(x).is_grad_enabled()
+    # whether autograd may ask for the gradient, and nobody else looks: compilers and `torch.func` read formulas best
+    return _is_plain(x) and functions(x).is_grad_enabled()
 
 
 def _is_plain(x: Array) -> bool:
