@@ -209,3 +209,28 @@ def test_steps_of_a_whole_run():
     assert len(trained.losses) == recipe.POINTS
     assert trained.metrics["error"] < 0.1 < 0.8 < trained.losses[0]
     assert set(trained.metrics) == {"error", "coverage"}
+
+
+def stepped_by(lay):
+    """Weights after two steps by gradients that lie as they are laid."""
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(3, 4, 5), "b": torch.randn(3, 6)}
+    optimiser = together.StackedAdamW(weights, [0.1, 0.1, 0.2])
+    for _ in range(2):
+        optimiser.step({name: lay(torch.randn(w.shape)) for name, w in weights.items()}, 1.0)
+    return weights
+
+
+def turned_round(x):
+    return x.movedim(0, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 0)
+
+
+def test_gradients_may_lie_anyhow():
+    for part, wanted in stepped_by(lambda g: g).items():
+        torch.testing.assert_close(stepped_by(turned_round)[part], wanted)
+
+
+def test_gradients_that_are_read_as_they_lie_are_caught(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "contiguous", lambda self: self)
+    with pytest.raises(AssertionError):
+        test_gradients_may_lie_anyhow()

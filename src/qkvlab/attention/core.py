@@ -199,7 +199,7 @@ def _fused(
         q = q * (1 / scoring.root)
     q, k, v = (_with_channels_side_by_side(part) for part in (q, k, v))
     out = None
-    if causal and not (torch.compiler.is_compiling() or _inside_func()) and halves.pay(q, k, v):
+    if causal and not (torch.compiler.is_compiling() or inside_func()) and halves.pay(q, k, v):
         out = halves.attend(q, k, v)
     if out is None:
         out = F.scaled_dot_product_attention(
@@ -229,7 +229,7 @@ def fusible(q: Tensor, scoring: Scoring) -> bool:
 
 def only_numbers() -> bool:
     """Whether a call computes and nothing else: no gradient is recorded, no graph traced, nothing transformed."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or _inside_func())
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or inside_func())
 
 
 def _rows(visible: Visible) -> int:
@@ -250,13 +250,14 @@ def _is_front(v: Tensor, k: Tensor) -> bool:
     return same and v.shape[:-1] == k.shape[:-1] and v.stride() == k.stride()
 
 
-def _inside_func() -> bool:
+def inside_func() -> bool:
+    """Whether `torch.func` transforms what is computed."""
     return torch._C._are_functorch_transforms_active()  # no public name
 
 
 def _recomputes() -> bool:
     # the gradient of `torch.func` refuses recomputation
-    return torch.is_grad_enabled() and not _inside_func() and not torch.compiler.is_exporting()
+    return torch.is_grad_enabled() and not inside_func() and not torch.compiler.is_exporting()
 
 
 def _as_rows(x: Tensor, groups: int) -> Tensor:

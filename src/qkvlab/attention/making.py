@@ -62,9 +62,10 @@ def make(
 
 
 def _with_products(design: Design, dims: Dims, weights: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    # narrow matrices side by side: one product that is wide takes less time than several that are not
+    # narrow matrices side by side: a wide product takes less time than several narrow ones; of stacked models all would
+    # be copied, and recorded trainings would round otherwise
     names = first_products(design, dims, weights)
-    if len(names) < 2 or x.shape[:-1].numel() < x.shape[-1]:
+    if len(names) < 2 or x.shape[:-1].numel() < x.shape[-1] or core.inside_func():
         return weights
     parts = [weights[name] for name in names]
     made = (x @ torch.cat(parts, 1)).split_with_sizes([part.shape[1] for part in parts], -1)

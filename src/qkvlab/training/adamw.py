@@ -41,7 +41,8 @@ class StackedAdamW:
 
     def step(self, gradients: Stack, factor: float) -> None:
         """Clip and apply stacked gradients, which are used up; ``factor`` scales every rate."""
-        grads = [gradients[name] for name in self.names]
+        # the fused kernel reads them as if they lay as the weights do, and does not say when they do not
+        grads = [gradients[name].contiguous() for name in self.names]
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
         # as torch's clip_grad_norm_: a norm below the bound leaves gradients alone
         clip = (recipe.CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
