@@ -339,6 +339,12 @@ def test_angles_of_a_place_are_made_once(made):
         assert len(made) == place + 2, "q and k of a step turn by the same angles, and so do texts of one length"
 
 
+def test_angles_of_long_texts_are_not_kept(made):
+    for _ in range(2):
+        Rotation().turn(torch.zeros(1, rotation_module.REMEMBERED + 1, 2), None)
+    assert len(made) == 2 and not rotation_module._tables_of.cache_info().currsize
+
+
 @pytest.mark.parametrize("forgotten", ["rotation", "channels", "places", "dtype"])
 def test_angles_of_another_are_caught(forgotten, monkeypatch):
     tables_of = rotation_module._tables_of.__wrapped__

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from qkvlab.attention.layer import Attention
 
@@ -25,20 +27,21 @@ class Followed:
     """
 
     def __init__(self, layer: Attention, *, out: bool = False) -> None:
-        weights = layer.projections.weights
-        self._written = [(name, weight, weight._version, weight.data_ptr()) for name, weight in weights.items()]
-        weight = layer.out.weight
-        self._out = (weight, weight._version, weight.data_ptr()) if out else None
+        self._written = {name: _written(weight) for name, weight in layer.projections.weights.items()}
+        self._out = _written(layer.out.weight) if out else None
 
     def stands(self, layer: Attention) -> bool:
         """Whether nothing has been written to any of them since."""
         now = layer.projections._parameters
-        if self._out is not None:
-            weight, version, at = self._out
-            out = getattr(layer.out, "weight", None)
-            if out is not weight or weight._version != version or weight.data_ptr() != at:
-                return False
-        return all(
-            now.get(name) is seen and seen._version == version and seen.data_ptr() == at
-            for name, seen, version, at in self._written
-        )
+        if self._out is not None and not _is_as(self._out, getattr(layer.out, "weight", None)):
+            return False
+        return all(_is_as(written, now.get(name)) for name, written in self._written.items())
+
+
+def _written(weight: Tensor) -> tuple[Tensor, int, int]:
+    return weight, weight._version, weight.data_ptr()
+
+
+def _is_as(written: tuple[Tensor, int, int], now: object) -> bool:
+    seen, version, at = written
+    return now is seen and seen._version == version and seen.data_ptr() == at

@@ -27,6 +27,8 @@ from qkvlab.errors import BadInput, Refusal, unknown
 Pairing = Literal["halves", "interleaved"]
 
 USUAL_BASE = 10000.0
+REMEMBERED = 8192
+"""Tokens of a text whose angles are kept, 4 MB at 128 channels; those of longer ones are little beside the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +145,10 @@ class Rotation:
 
 def _known_places(heads: Array, positions: Array | None) -> range | None:
     # of a whole text, or of a step of decoding: q and k of every layer turn by the same angles
-    few = positions is None or positions.shape == (1,)
-    if not few or not all(_is_plain(x) and x.device.type == "cpu" for x in (heads, positions) if x is not None):
+    one = positions is not None and positions.shape == (1,)
+    whole = positions is None and heads.shape[-2] <= REMEMBERED
+    given = [x for x in (heads, positions) if x is not None]
+    if not (one or whole) or not all(_is_plain(x) and x.device.type == "cpu" for x in given):
         return None
     first = 0 if positions is None else int(positions)
     return range(first, first + heads.shape[-2])
