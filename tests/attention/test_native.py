@@ -477,7 +477,7 @@ def test_planted_bugs_in_the_kernel_are_seen(bug, plant):
     plant(*PLANTED[bug])
     causal, _ = errors((1, 4, 2, 2, 1100, 1100, 5, 7), torch.float32, causal=True, window=1030)
     near, _ = errors((1, 4, 2, 2, 600, 600, 5, 7), torch.float32, window=300)
-    assert not max(*causal, *near) < 1e-4
+    assert not all(each < 1e-4 for each in (*causal, *near))  # NaN is caught, too
 
 
 def test_core_says_what_is_causal():
