@@ -13,7 +13,7 @@ bf16       by compiled steps whose products are in bf16; the loop stays in fp32
 
 All take turns in one process; medians over the rounds. ``by_loop`` is their rate of model-steps by that of the loop,
 ``of_matmul`` the rate of floating-point operations by that of one large fp32 product, without tensor cores as PyTorch
-has it unless told. ``foreseen`` is what `qkvlab study --plan --gpu h100` says of rate and memory.
+has it unless told. ``foreseen`` is what `qkvlab study --plan --gpu` says of this card.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def measured(
     point: tuple[int, ...], design: str, sides: list[tuple[str, int]], seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Measure one size in all ways, in turn."""
+    card = next(card for name, card in effort.GPUS.items() if name.upper() in torch.cuda.get_device_name().upper())
     task, parsed = replace(sized(point), train_steps=WARM_UP + TURN * rounds), designs.parse(design)
     network, operations = task.network(SETTING, parsed), flops(point, design)
     groups = {}
@@ -131,7 +132,7 @@ def measured(
     print(f"{row['point']}: loop {alone:.0f} steps/s, one product {peak / 1e12:.1f} TFLOP/s", flush=True)
     for (way, size), rates in found.items():
         rate = statistics.median(rates)
-        says = effort.seconds_on(effort.gpu("h100"), network, parsed, size)
+        says = effort.seconds_on(card, network, parsed, size)
         row["sides"].append({
             "way": way, "models": size, "rate": round(rate, 1), "by_loop": round(rate / alone, 2),
             "of_matmul": round(rate * operations / peak, 3), "ready_seconds": round(groups[way, size].seconds, 2),
