@@ -19,10 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._inductor import standalone_compile
 from torch.func import functional_call, grad_and_value, vmap
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from qkvlab.attention import Attention, kernel
+from qkvlab.attention import Attention
 from qkvlab.contracts import Products
+from qkvlab.kernels import kernel, product
 from qkvlab.training.turns import turn
 
 Stack = dict[str, Tensor]
@@ -77,12 +79,12 @@ def compiled(step: Step, own: Stack, rest: Stack, *data: Tensor) -> Step:
         tensors = flat(own, rest, *data)
         # traced here, so that each program has code of its own: what is compiled for one design slows no other
         graph = make_fx(traced)(*tensors)
+        options = _CPU | _own_products(graph) if tensors[0].device.type == "cpu" else {}
         with turn(graph.code):
             # no guards: whoever calls it gives what the example was, and asking would take as long as a small product
             program = standalone_compile(
-                graph, [*tensors], dynamic_shapes="from_example_inputs",
-                options={"config_patches": _CPU if tensors[0].device.type == "cpu" else {}},
-            )  # fmt: skip
+                graph, [*tensors], dynamic_shapes="from_example_inputs", options={"config_patches": options}
+            )
             program(*tensors)  # a compiler that fails may do so only now
     except Exception as error:  # whatever it is, plain steps need no compiler, and fail by themselves if they must
         raise CannotCompile(_reason(error)) from error
@@ -104,6 +106,18 @@ _CPU = {
     # what the processor can do is known; that the compiler can, too, would be tried by three programs that say nothing
     "cpp.vec_isa_ok": True,
 }
+
+
+def _own_products(graph: GraphModule) -> dict[str, Any]:
+    """Let a traced step take `kernels.product` where that fits; returns what its compiler must know of it."""
+    found = [node for node in graph.graph.nodes if node.target is torch.ops.aten.bmm.default]
+    found = [node for node in found if product.fits(*(factor.meta["val"] for factor in node.args))]
+    if not found or not product.works():
+        return {}
+    for node in found:
+        node.target = torch.ops.qkvlab.product.default
+    graph.recompile()
+    return product.called()
 
 
 class CannotCompile(Exception):
