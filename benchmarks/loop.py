@@ -13,21 +13,22 @@ from qkvlab import designs
 from qkvlab.attention import Attention
 from qkvlab.tasks.task import Task
 from qkvlab.training import recipe
+from qkvlab.training.device import settle
 
 WARM_UP = 3
 """Steps that are not counted."""
 
 
-def loop_rate(task: Task, setting: str, design: str, seconds: float) -> float:
+def loop_rate(task: Task, setting: str, design: str, seconds: float, device: str = "cpu") -> float:
     """Steps per second of one model as anybody would train it: eager, fused attention, fused AdamW, clipped."""
-    model = recipe.start(task, setting, designs.parse(design), 0)
+    model = recipe.start(task, setting, designs.parse(design), 0).to(device)
     for module in model.modules():
         if isinstance(module, Attention):
             module.route = "fused"
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=0.01, fused=True)
     data = task.batches(setting, 0)
-    inputs, targets = [torch.from_numpy(a) for a in data.inputs], torch.from_numpy(data.targets)
+    inputs, targets = [torch.from_numpy(a).to(device) for a in data.inputs], torch.from_numpy(data.targets).to(device)
 
     def step(i: int) -> None:
         loss = F.cross_entropy(model(*(a[i] for a in inputs)).flatten(0, -2), targets[i].flatten())
@@ -36,15 +37,17 @@ def loop_rate(task: Task, setting: str, design: str, seconds: float) -> float:
         torch.nn.utils.clip_grad_norm_(trained, recipe.CLIP)
         optimiser.step()
 
-    return rate(step, len(targets), seconds)
+    return rate(step, len(targets), seconds, device)
 
 
-def rate(step: Callable[[int], Any], most: int, seconds: float) -> float:
+def rate(step: Callable[[int], Any], most: int, seconds: float, device: str = "cpu") -> float:
     """Steps per second, over so many seconds or as many steps as there are."""
     for i in range(WARM_UP):
         step(i)
+    settle(device)
     begun, done = time.perf_counter(), 0
     while done + WARM_UP < most and time.perf_counter() - begun < seconds:
         step(done + WARM_UP)
         done += 1
+    settle(device)
     return done / (time.perf_counter() - begun)

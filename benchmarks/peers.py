@@ -53,7 +53,7 @@ class HandWritten:
         weights = layer.projections.weights
         _fill(module.qkv, torch.cat([weights[name] for name in "qkv"], 1).T)
         _fill(module.out, layer.out.weight)
-        self.module, self.heads = module.to(layer.out.weight.dtype), h
+        self.module, self.heads = module.to(layer.out.weight), h
 
     def _made(self, x: Tensor) -> tuple[Tensor, ...]:
         b, t, _ = x.shape
@@ -90,11 +90,11 @@ class Torch:
         with torch.no_grad():
             module.in_proj_weight.copy_(torch.cat([layer.projections.weights[name] for name in "qkv"], 1).T)
         _fill(module.out_proj, layer.out.weight)
-        self.module = module.to(layer.out.weight.dtype)
+        self.module = module.to(layer.out.weight)
         self._masks: dict[int, Tensor] = {}
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
-        mask = self._masks.setdefault(x.shape[1], _upper(x.shape[1])) if causal else None
+        mask = self._masks.setdefault(x.shape[1], _upper(x.shape[1]).to(x.device)) if causal else None
         return self.module(x, x, x, need_weights=False, attn_mask=mask, is_causal=causal)[0]
 
     def decode(self, context: Tensor) -> None:
@@ -118,7 +118,8 @@ class XTransformers:
         for name, linear in (("q", self.module.to_q), ("k", self.module.to_k), ("v", self.module.to_v)):
             _fill(linear, layer.projections.weights[name].T)
         _fill(self.module.to_out, layer.out.weight)
-        self.module.to(layer.out.weight.dtype).eval()
+        self.module.to(layer.out.weight).eval()
+        self._free.to(layer.out.weight)
         for name in ("to_q", "to_k", "to_v", "to_out"):
             setattr(self._free, name, getattr(self.module, name))
         self._free.eval()

@@ -207,8 +207,8 @@ def nothing_is_made_again():
     return False
 
 
-def blind_rows_look_everywhere(q, k, v, allowed, scoring, *, causal=False):
-    return fused_of(q, k, v, None if allowed is None else allowed | ~allowed.any(-1, keepdim=True), scoring)
+def blind_rows_look_everywhere(q, k, v, scoring, allowed=None, *, causal=False):
+    return fused_of(q, k, v, scoring, None if allowed is None else allowed | ~allowed.any(-1, keepdim=True))
 
 
 AS_DEFINED, AGREE, TWIN = "attends_as_defined", "routes_agree", "equals_its_twin"

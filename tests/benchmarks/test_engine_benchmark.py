@@ -31,7 +31,9 @@ def test_operations_are_those_of_the_products(design, matrices):
 
 def test_the_loop_trains_by_fused_attention_and_the_batch_by_stacked_models(monkeypatch):
     seen = []
-    monkeypatch.setattr(loop, "rate", lambda step, most, seconds: seen.append([step(i) for i in range(2)]) or 1.0)
+    monkeypatch.setattr(
+        loop, "rate", lambda step, most, seconds, *device: seen.append([step(i) for i in range(2)]) or 1.0
+    )
     monkeypatch.setattr(engine, "_together", type("Barrier", (), {"wait": staticmethod(lambda timeout: None)}))
     starts = recipe.start
 

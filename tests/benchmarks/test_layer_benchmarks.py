@@ -18,6 +18,7 @@ from qkvlab import Attention
 from qkvlab.designs import examples, parse
 
 SHORT = 40
+HERE = bench.Place()
 
 
 @pytest.fixture
@@ -79,10 +80,10 @@ def test_no_ratio_to_nothing():
     assert accuracy.ratio(1e-3, 1e-9, 1e-17, 1.0) is None
 
 
-@pytest.mark.parametrize("side", peers.peers(bench.build("QKV", torch.float32)), ids=lambda side: side.name)
+@pytest.mark.parametrize("side", peers.peers(HERE.build("QKV", torch.float32)), ids=lambda side: side.name)
 def test_peers_compute_what_the_layer_computes(side):
-    layer, dtype = bench.build("QKV", torch.float32), torch.float32
-    x = bench.draw(2, 9, bench.D_MODEL, dtype=dtype)
+    layer, dtype = HERE.build("QKV", torch.float32), torch.float32
+    x = HERE.draw(2, 9, bench.D_MODEL, dtype=dtype)
     for causal in (False, True):
         wanted = layer(x, causal=causal)
         bench.same(side.name, [side.forward(x, causal)], [wanted], dtype)
@@ -130,12 +131,13 @@ def test_flops_are_those_of_torch(name):
 
 
 def test_windows_read_less():
-    whole, near = (bench.build(name, torch.float32) for name in ("QKV", "QKV/window64"))
+    whole, near = (HERE.build(name, torch.float32) for name in ("QKV", "QKV/window64"))
     assert bench._flops(near, 64) == bench._flops(whole, 64)
     assert bench._flops(near, 65) == bench._flops(whole, 65) - 2 * 8 * 128
     weights = 4 * 4 * 512 * 512
-    assert bench._bytes(whole) == weights + 4 * 8 * 4096 * 1024
-    assert bench._bytes(near) == weights + 4 * 8 * 64 * 1024
+    assert bench._bytes(whole, HERE) == weights + 4 * 8 * 4096 * 1024
+    assert bench._bytes(whole, bench.Place(scale=3)) == weights + 3 * 4 * 8 * 4096 * 1024
+    assert bench._bytes(near, HERE) == weights + 4 * 8 * 64 * 1024
 
 
 def test_results_say_where_they_come_from(tmp_path, monkeypatch):

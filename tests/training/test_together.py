@@ -94,9 +94,9 @@ def test_planted_clipping_by_the_norm_of_the_group_is_caught(monkeypatch):
     """The plausible mistake: one norm over stacked gradients, so that a neighbour's gradient shortens mine."""
     step = together.StackedAdamW.step
 
-    def shared(self, gradients, factor):
+    def shared(self, gradients):
         norm = sum(float(g.square().sum()) for g in gradients.values()) ** 0.5
-        step(self, {n: g / max(1.0, norm) for n, g in gradients.items()}, factor)
+        step(self, {n: g / max(1.0, norm) for n, g in gradients.items()})
 
     monkeypatch.setattr(together.StackedAdamW, "step", shared)
     with pytest.raises(AssertionError):
@@ -216,8 +216,9 @@ def stepped_by(lay):
     torch.manual_seed(0)
     weights = {"a": torch.randn(3, 4, 5), "b": torch.randn(3, 6)}
     optimiser = together.StackedAdamW(weights, [0.1, 0.1, 0.2])
+    optimiser.scale(1.0)
     for _ in range(2):
-        optimiser.step({name: lay(torch.randn(w.shape)) for name, w in weights.items()}, 1.0)
+        optimiser.step({name: lay(torch.randn(w.shape)) for name, w in weights.items()})
     return weights
 
 

@@ -139,8 +139,8 @@ def test_planted_a_schedule_that_begins_anew(whole, monkeypatch):
 
     def restarted(seats):
         new = joined(seats)
-        step = new.optimiser.step
-        new.optimiser.step = lambda gradients, factor: step(gradients, min(1.0, 2 * factor))
+        scale = new.optimiser.scale
+        new.optimiser.scale = lambda factor: scale(min(1.0, 2 * factor))
         return new
 
     monkeypatch.setattr(tuning, "_joined", restarted)

@@ -10,6 +10,8 @@ gradients.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +19,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qkvlab.attention import halves, native
+from qkvlab.attention.asked import inside_func, only_numbers
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Span, Visible
 
+Attend = Callable[..., Tensor]
+"""(q, k, v, scoring=) -> heads (..., h, t, e)."""
 ROWS = 256
 """Queries of one block, where scores are made block by block."""
 
@@ -90,7 +95,7 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Sco
     if can and visible.only_causal:
         if not _reads_groups(q, k, v):
             k, v = _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3])
-        return _fused(q, k, v, None, scoring, causal=True)
+        return _fused(q, k, v, scoring, causal=True)
     size = _rows(visible)
     if q.shape[-2] <= size or (can and visible.rows_are_alike):
         return _block(q, k, v, visible, scoring, visible.all_rows, visible.all_keys)
@@ -150,7 +155,7 @@ def attend_everything(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tens
     heads, groups = q.shape[-3], k.shape[-3]
     if groups != v.shape[-3]:
         k, v, groups = _repeat(k, heads), _repeat(v, heads), heads
-    return _as_heads(_fused(_as_rows(q, groups), k, v, None, scoring), heads)
+    return _as_heads(_fused(_as_rows(q, groups), k, v, scoring), heads)
 
 
 def _native_can(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> bool:
@@ -176,18 +181,18 @@ def _block(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, 
         allowed = _as_rows(allowed.expand(*allowed.shape[:-2], rows.count, keys.count), groups)
     elif allowed is not None and groups != heads and allowed.shape[-2] > 1:
         allowed = torch.cat([allowed] * (heads // groups), -2)
-    out = _fused(_as_rows(q, groups), k, v, allowed, scoring)
+    out = _fused(_as_rows(q, groups), k, v, scoring, allowed)
     if allowed is not None and not visible.all_see:
         out = torch.where(allowed.any(-1, keepdim=True), out, out.new_zeros(()))
     return _as_heads(out, heads)
 
 
 def _fused(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scoring: Scoring, *, causal: bool = False
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, allowed: Tensor | None = None, *, causal: bool = False
 ) -> Tensor:
     # the kernels that keep no queries x keys want four axes, channels that lie side by side, and equal widths
     if q.ndim == 3:
-        return _fused(q[None], k[None], v[None], allowed, scoring, causal=causal)[0]
+        return _fused(q[None], k[None], v[None], scoring, allowed, causal=causal)[0]
     if allowed is not None and allowed.ndim == 3:
         allowed = allowed[None]
     c, e = q.shape[-1], v.shape[-1]
@@ -195,8 +200,9 @@ def _fused(
         q, k = F.pad(q, (0, e - c)), F.pad(k, (0, e - c))
     elif e < c:
         v = k if _is_front(v, k) else F.pad(v, (0, c - e))
-    if scoring.root != 1:  # here, for the same reason as in `scaled_scores`: the kernels scale what may have overflowed
-        q = q * (1 / scoring.root)
+    scale = 1 / scoring.root
+    if scale != 1 and not _scales_safely(q):  # as in `scaled_scores`
+        q, scale = q * scale, 1.0
     q, k, v = (_with_channels_side_by_side(part) for part in (q, k, v))
     out = None
     if causal and not (torch.compiler.is_compiling() or inside_func()) and halves.pay(q, k, v):
@@ -209,10 +215,29 @@ def _fused(
             attn_mask=allowed,
             dropout_p=scoring.dropout,
             is_causal=causal,
-            scale=1.0,
+            scale=scale,
             enable_gqa=q.shape[-3] != k.shape[-3],
         )
     return out if c == e else out[..., :e]
+
+
+def alone(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, *, own: bool) -> Attend | None:
+    """Return the one kernel (the layer's ``own``, where that pays) that does all of it for such sizes, or None."""
+    if own and visible.near_by_sizes and not visible.says and _native_can(q, k, v, scoring) and native.pays(q, k, v):
+        return lambda q, k, v, scoring: _near(q, k, v, visible, scoring)
+    alike = q.shape[-3] == k.shape[-3] == v.shape[-3] and q.shape[-1] == v.shape[-1]
+    if fusible(q, scoring) and alike and (visible.only_causal or (visible.rows_are_alike and not visible.says)):
+        return partial(_at_once if q.is_cuda else _fused, causal=visible.only_causal)
+    return None
+
+
+def _at_once(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, *, causal: bool) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1 / scoring.root)
+
+
+def _scales_safely(q: Tensor) -> bool:
+    # the kernels of a GPU keep products in fp32 until they are scaled; those of the CPU scale what may have overflowed
+    return q.is_cuda
 
 
 def _with_channels_side_by_side(x: Tensor) -> Tensor:
@@ -227,19 +252,16 @@ def fusible(q: Tensor, scoring: Scoring) -> bool:
     return scoring.fusible and not (q.is_cuda and q.dtype == torch.float64)
 
 
-def only_numbers() -> bool:
-    """Whether a call computes and nothing else: no gradient is recorded, no graph traced, nothing transformed."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or inside_func())
-
-
 def _rows(visible: Visible) -> int:
     # a block of many queries reads keys that most of them do not see
     return ROWS // 2 if visible.reach_is_limited and 2 * (visible.window or ROWS) <= ROWS else ROWS
 
 
 def _reads_groups(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    # the kernel of the CPU reads a key head for each of its query heads; others may then make queries x keys
-    return q.device.type == "cpu" and k.shape[-3] == v.shape[-3]
+    # kernels of the CPU, and of GPUs in half precision, read a key head for each of its query heads; others may make
+    # queries x keys
+    reads = q.device.type == "cpu" or (q.is_cuda and q.element_size() == 2)
+    return reads and k.shape[-3] == v.shape[-3]
 
 
 def _is_front(v: Tensor, k: Tensor) -> bool:
@@ -248,11 +270,6 @@ def _is_front(v: Tensor, k: Tensor) -> bool:
         return False
     same = v.data_ptr() == k.data_ptr() and v.dtype == k.dtype
     return same and v.shape[:-1] == k.shape[:-1] and v.stride() == k.stride()
-
-
-def inside_func() -> bool:
-    """Whether `torch.func` transforms what is computed."""
-    return torch._C._are_functorch_transforms_active()  # no public name
 
 
 def _recomputes() -> bool:

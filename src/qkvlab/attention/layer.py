@@ -14,6 +14,7 @@ from qkvlab.attention import core, interop, routes
 from qkvlab.attention.cache import Cache
 from qkvlab.attention.decoding import step
 from qkvlab.attention.fitting import require_device, require_memory, require_tokens
+from qkvlab.attention.known import Known
 from qkvlab.attention.making import found, make
 from qkvlab.attention.masks import Causal, require_positions, without_padding
 from qkvlab.attention.packed import Lengths, attend_packed
@@ -81,6 +82,7 @@ class Attention(nn.Module):
         said = Scoring.of(self.design, self.dims, self.projections.weights)
         self._scoring = said if said.fusible else None  # which no weight can change
         self.preparation: Preparation | None = None
+        self._known = Known()
 
     def forward(
         self,
@@ -113,11 +115,17 @@ class Attention(nn.Module):
         Raises:
             BadInput: shapes or dtypes that do not fit.
         """
+        alone = memory is None and padding is None and mask is None and positions is None and packed is None
+        known = self._known.of(self, x, causal) if alone else None
+        if known is not None:
+            return self.join(known(*self._made(x)))
         if packed is not None or (isinstance(x, Tensor) and x.is_nested):
             other = {"memory": memory, "padding": padding, "mask": mask}
             return attend_packed(self, x, packed, causal, positions, other)
-        q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=True)
-        return self.join(routes.attend(self, q, k, v, visible, scoring))
+        made = self._look(x, memory, causal, padding, mask, positions, folds=True)
+        if alone:
+            self._known.keep(self, x, causal, *made)
+        return self.join(routes.attend(self, *made))
 
     def trace(
         self,
@@ -132,7 +140,7 @@ class Attention(nn.Module):
         """Do what `forward` does by the explaining route, without dropout, and keep every step; no ``packed``."""
         q, k, v, visible, scoring = self._look(x, memory, causal, padding, mask, positions, folds=False)
         scores, weights = core.shares(q, k, visible, scoring)
-        return Trace(q, k, v, scores, weights, self.join(core.mix(weights, v)), self._split)
+        return Trace(q, k, v, scores, weights, self.join(core.mix(weights, v)), self)
 
     def remember(self, x: Tensor, positions: Tensor | None = None) -> Memory:
         """What this layer keeps of x, (b, s, d), for queries that come from elsewhere or later.
@@ -145,7 +153,7 @@ class Attention(nn.Module):
         return self.projections.remember(x, positions)
 
     def prepare(self) -> Attention:
-        """Make calls on the CPU faster, once and for all; returns the layer.
+        """Make calls faster, once and for all; returns the layer.
 
         Without gradients, a copy of the matrices is kept side by side. It is made anew when a parameter was written to;
         what is written through ``.data`` is not seen: call this again then. With and without gradients, the fast route
@@ -237,15 +245,11 @@ class Attention(nn.Module):
         require_device("padding", padding, x)
         require_device("mask", mask, x)
         scoring, at = self.scoring(), positions
-        if memory is None:
-            ready = self.preparation.of(self, x) if folds and self.preparation is not None else None
-            if ready is not None:
-                q, k, v, scoring = ready.make(x, positions)
-            elif folds:
-                q, k, v, scoring = make(self.design, self.dims, self.projections.weights, x, positions, scoring)
-            else:
-                q, kept = self.projections.project(x, positions)
-                k, v = self.projections.recall(kept)
+        if memory is None and folds:
+            q, k, v, scoring = self._made(x, positions)
+        elif memory is None:
+            q, kept = self.projections.project(x, positions)
+            k, v = self.projections.recall(kept)
         else:
             require_memory(memory, x, self.design, self.dims)
             standing_at = standing(x.shape[-2], memory, causal) if positions is None else positions
@@ -257,6 +261,13 @@ class Attention(nn.Module):
             shape, x.device, own=memory is None, causal=causal, padding=padding, mask=mask, positions=(positions, at)
         )
         return q, without_padding(k, padding), without_padding(v, padding), visible, scoring
+
+    def _made(self, x: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Scoring]:
+        # q, k, v and what is left of the scoring
+        ready = None if self.preparation is None else self.preparation.of(self, x)
+        if ready is None:
+            return make(self.design, self.dims, self.projections.weights, x, positions, self.scoring())
+        return ready.make(x, positions)
 
     def scoring(self) -> Scoring:
         """Return how scores are made and shared out, with dropout while training."""
@@ -283,12 +294,3 @@ class Attention(nn.Module):
         """Make what W_O is multiplied with, (b, t, h e), of what the heads brought."""
         finished = (design or self.design).finish(self.projections.weights, heads, self.dims)
         return finished.swapaxes(-3, -2).flatten(-2)
-
-    def _split(self, weights: Tensor, v: Tensor) -> Tensor:
-        # what each token brought through each head, (b, h, t, s, d): a head's norm, if it has one, is that of the sum
-        v = v.repeat_interleave(weights.shape[-3] // v.shape[-3], dim=-3)
-        pieces = weights[..., None] * v[..., None, :, :]  # (b, h, t, s, e)
-        whole = pieces.sum(-2, keepdim=True).expand_as(pieces)
-        pieces = self.design.finish(self.projections.weights, pieces.flatten(-3, -2), self.dims, whole.flatten(-3, -2))
-        matrix = self.out.weight.unflatten(-1, (self.dims.heads, -1))  # (d, h, e)
-        return torch.einsum("...hpe,dhe->...hpd", pieces, matrix).unflatten(-2, weights.shape[-2:])

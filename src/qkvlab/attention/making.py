@@ -7,6 +7,8 @@ Weights are read at every call and nothing of them is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -50,12 +52,13 @@ def make(
     if plain is not None and core.only_numbers():
         made = _products(plain, weights, x.flatten(0, -2), factor)
         return *cut_into_heads(plain, made, x), _left(scoring, factor)
-    if name is not None and x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
+    if name is not None and not x.is_cuda and x.shape[:-1].numel() > max(FEW, weights[name].shape[0]):
         weights = {**weights, name: weights[name] * factor}
     else:
         factor = 1.0
     if plain is not None:
-        made = {each: x @ weights[each] for each in plain.matrices}
+        wide = x.is_cuda and len(plain.matrices) > 1 and not core.inside_func()
+        made = _wide(plain.matrices, weights, x) if wide else {each: x @ weights[each] for each in plain.matrices}
         return *cut_into_heads(plain, made, x), _left(scoring, factor)
     q, memory = design.project(_with_products(design, dims, weights, x), x, dims, positions)
     return q, *design.recall(weights, memory, dims), _left(scoring, factor)
@@ -67,9 +70,15 @@ def _with_products(design: Design, dims: Dims, weights: dict[str, Tensor], x: Te
     names = first_products(design, dims, weights)
     if len(names) < 2 or x.shape[:-1].numel() < x.shape[-1] or core.inside_func():
         return weights
+    made = _wide(names, weights, x)
+    return {**weights, **{f"made:{name}": part for name, part in made.items()}, "made:x": x}
+
+
+def _wide(names: Sequence[str], weights: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    # x times some matrices as one product; on a GPU starting three takes longer than putting the matrices side by side
     parts = [weights[name] for name in names]
     made = (x @ torch.cat(parts, 1)).split_with_sizes([part.shape[1] for part in parts], -1)
-    return {**weights, **{f"made:{name}": part for name, part in zip(names, made, strict=True)}, "made:x": x}
+    return dict(zip(names, made, strict=True))
 
 
 def _products(plain: Cut, weights: dict[str, Tensor], x: Tensor, factor: float) -> dict[str, Tensor]:

@@ -5,13 +5,14 @@ x (..., t, d)    side by side (d, columns of all): every matrix that x itself is
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qkvlab.attention import core
-from qkvlab.attention.direct import first_products
+from qkvlab.attention.direct import X, first_products
 from qkvlab.attention.following import Followed, can_be_followed
 from qkvlab.attention.making import cut_into_heads, found
 from qkvlab.attention.scoring import Scoring
@@ -45,6 +46,7 @@ class Ready:
         parts += _room(parts) if len(parts) > 1 else []
         self._columns = [part.shape[1] for part in parts]
         self._whole = torch.cat(parts, 1) if len(parts) > 1 else parts[0] if parts else None
+        self._places = self._found()
 
     def stands(self, layer: Attention) -> bool:
         """Whether nothing has been written to the layer's parameters since."""
@@ -54,7 +56,11 @@ class Ready:
         """Do what `making.make` does of x (..., t, d), whose tokens stand at ``positions``."""
         made: dict[str, Tensor] = {}
         if self._whole is not None:
-            parts = torch.mm(x.flatten(0, -2), self._whole).split_with_sizes(self._columns, 1)
+            whole = torch.mm(x.flatten(0, -2), self._whole)
+            if self._places is not None and x.ndim == 3:
+                q, k, v = (whole.as_strided(*view) for view in self._views(*x.shape[:2]))
+                return q, k, v, self._scoring
+            parts = whole.split_with_sizes(self._columns, 1)
             made = dict(zip(self._first, parts, strict=False))  # the last may be nobody's
         if self._plain is not None:
             return *cut_into_heads(self._plain, made, x), self._scoring
@@ -62,6 +68,19 @@ class Ready:
         weights = {**self._weights, **before, "made:x": x}
         q, memory = self._design.project(weights, x, self._dims, positions)
         return q, *self._design.recall(weights, memory, self._dims), self._scoring
+
+    def _found(self) -> list[tuple[int, int, int]] | None:
+        # (heads, channels of a head, first column) of q, k and v in the product; None where it holds not all of them
+        if self._plain is None or any(name == X for name, _ in self._plain.parts):
+            return None
+        starts = dict(zip(self._first, itertools.accumulate(self._columns, initial=0), strict=False))
+        widths = dict(zip(self._first, self._columns, strict=False))
+        return [(heads, widths[name] // heads, starts[name]) for name, heads in self._plain.parts]
+
+    def _views(self, b: int, t: int) -> list[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        # shape, strides and offset of (b, heads, t, c): one view each, where cutting and turning would be two
+        columns = sum(self._columns)
+        return [((b, h, t, c), (t * columns, c, columns, 1), start) for h, c, start in self._places or []]
 
 
 def _room(parts: list[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from qkvlab.attention import core
+from qkvlab.attention.core import Attend
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Visible
 
@@ -20,6 +21,11 @@ def attend(layer: Attention, q: Tensor, k: Tensor, v: Tensor, visible: Visible, 
     """Let queries (b, h, t, c) look at keys (b, g, s, c) by the layer's route: (b, h, t, e)."""
     fast = core.attend_fused if layer.preparation is None else core.attend_prepared
     return {"fused": fast, "native": core.attend_native, "plain": core.attend}[layer.route](q, k, v, visible, scoring)
+
+
+def settled(layer: Attention, q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring) -> Attend | None:
+    """Return what does as `attend` for other numbers of the same sizes by one kernel; None where it takes more."""
+    return None if layer.route == "plain" else core.alone(q, k, v, visible, scoring, own=takes_its_own(layer))
 
 
 def has_kernels(layer: Attention, q: Tensor, scoring: Scoring) -> bool:

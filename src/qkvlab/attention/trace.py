@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from qkvlab.attention.layer import Attention
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,18 @@ class Trace:
     scores: Tensor
     weights: Tensor
     output: Tensor
-    _split: Callable[[Tensor, Tensor], Tensor] = field(repr=False, compare=False)
+    _layer: Attention = field(repr=False, compare=False)
 
     def contributions(self) -> Tensor:
         """What each token s brought to the output of each token t through each head: (b, heads, t, s, d).
 
         Summed over heads and s it is `output` (less the bias behind W_O, if the design has one).
         """
-        return self._split(self.weights, self.v)
+        layer, weights = self._layer, self.weights
+        v = self.v.repeat_interleave(weights.shape[-3] // self.v.shape[-3], dim=-3)
+        pieces = weights[..., None] * v[..., None, :, :]  # (b, h, t, s, e)
+        # a head's norm, if it has one, is that of the sum
+        whole = pieces.sum(-2, keepdim=True).expand_as(pieces).flatten(-3, -2)
+        pieces = layer.design.finish(layer.projections.weights, pieces.flatten(-3, -2), layer.dims, whole)
+        matrix = layer.out.weight.unflatten(-1, (layer.dims.heads, -1))  # (d, h, e)
+        return torch.einsum("...hpe,dhe->...hpd", pieces, matrix).unflatten(-2, weights.shape[-2:])

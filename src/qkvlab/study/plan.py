@@ -167,7 +167,7 @@ class Plan:
 
     def on(self, card: Gpu, arm: Arm) -> float:
         """Extrapolate how long one training would take on a card, data drawn and exams told beside it as here."""
-        found, models = self.measured[arm.key[0]], max(layouts.GROUPS)
+        found, models = self.measured[arm.key[0]], max(layouts.CARD_GROUPS)
         beside = found.trial.beside / found.layout.processes
         return arm.steps * effort.seconds_on(card, arm.network, arm.design, models) + beside
 

@@ -150,7 +150,7 @@ def _physical() -> int | None:
 
 
 def _gpu(plan: Plan, card: Gpu) -> dict[str, Any]:
-    group = max(layouts.GROUPS)
+    group = max(layouts.CARD_GROUPS)
     needed = max(memory.on_device(arm.network, arm.design, steps=arm.steps, group=group) for arm in plan.arms)
     return {
         **asdict(card),

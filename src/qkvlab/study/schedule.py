@@ -15,8 +15,9 @@ from qkvlab.study.registration import FLOOR, rule
 
 Arm = tuple[Key, str]
 """(task and setting, design)"""
-LOOK = 8
-"""Seeds by which an arm grows at most before its comparisons are looked at again."""
+LOOK, PART = 8, 4
+"""Seeds by which an arm grows at most before its comparisons are looked at again: so many, or that part of a group
+where more of them are trained as fast."""
 AHEAD = 2
 """Looks that are asked for at once where so many are likely to be needed: while one is trained the next waits."""
 
@@ -116,7 +117,7 @@ def _behind(findings: Findings, key: Key, name: str) -> tuple[tuple[str, str], i
 
 def _judging(findings: Findings, key: Key, size: int) -> dict[Arm, int]:
     """Return how many seeds of each arm the open comparisons of a tuned setting ask for next."""
-    seeds, look = len(findings.registration["seeds"]["judge"]), min(size, LOOK)
+    seeds, look = len(findings.registration["seeds"]["judge"]), max(min(size, LOOK), size // PART)
     first, _ = findings.once(_needed, key)
     goals: dict[Arm, int] = {}
     for name in findings.once(_undecided, key):

@@ -20,6 +20,7 @@ class StackedAdamW:
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping, each model by its own norm and rate.
 
     torch's fused kernel runs over the stacked weights; models whose rates differ are different stretches of them.
+    On a CUDA device nothing of a step is a number of Python, so that steps can be recorded (`recorded`).
 
     Args:
         weights: stacked weights, changed in place.
@@ -31,16 +32,29 @@ class StackedAdamW:
         edges = [i for i in range(len(rates)) if i == 0 or rates[i] != rates[i - 1]]
         self.stretches = [slice(a, b) for a, b in zip(edges, [*edges[1:], len(rates)], strict=True)]
         self.rates = [rates[stretch.start] for stretch in self.stretches]
+        self.on_cuda = any(weight.is_cuda for weight in weights.values())
         self.optimiser = torch.optim.AdamW(
             [{"params": [weights[name][stretch] for name in self.names]} for stretch in self.stretches],
             betas=recipe.BETAS,
             eps=recipe.EPS,
             weight_decay=recipe.WEIGHT_DECAY,
             fused=True,
+            capturable=self.on_cuda,
         )
+        if self.on_cuda:
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["params"][0].new_zeros(())
 
-    def step(self, gradients: Stack, factor: float) -> None:
-        """Clip and apply stacked gradients, which are used up; ``factor`` scales every rate."""
+    def scale(self, factor: float) -> None:
+        """Set how much of its rate each model takes in the steps to come."""
+        for rate, group in zip(self.rates, self.optimiser.param_groups, strict=True):
+            if self.on_cuda:
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+
+    def step(self, gradients: Stack) -> None:
+        """Clip and apply stacked gradients, which are used up."""
         # the fused kernel reads them as if they lay as the weights do, and does not say when they do not
         grads = [gradients[name].contiguous() for name in self.names]
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
@@ -48,8 +62,7 @@ class StackedAdamW:
         clip = (recipe.CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
         for g in grads:
             g.mul_(clip.view(-1, *[1] * (g.ndim - 1)))
-        for stretch, rate, group in zip(self.stretches, self.rates, self.optimiser.param_groups, strict=True):
-            group["lr"] = rate * factor
+        for stretch, group in zip(self.stretches, self.optimiser.param_groups, strict=True):
             for parameter, g in zip(group["params"], grads, strict=True):
                 parameter.grad = g[stretch]
         self.optimiser.step()

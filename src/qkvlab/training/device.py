@@ -63,3 +63,11 @@ def check(devices: Devices) -> None:
     missing = [card for card in devices.cards if card >= have]
     if missing:
         raise BadInput(f"device cuda:{missing[0]} is not there: this machine has cuda:0 to cuda:{have - 1}.")
+
+
+def settle(device: str) -> None:
+    """Wait until a device has done all that it was asked: it works on while Python goes on."""
+    import torch
+
+    if not device.startswith("cpu"):
+        torch.accelerator.synchronize()

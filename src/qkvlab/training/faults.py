@@ -11,7 +11,10 @@ class OutOfMemory(Exception):
     """A group does not fit into the memory of its worker: fewer models at once may."""
 
 
-_SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory")
+_SAYINGS = (
+    *("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory"),
+    "alloc_failed",  # of a library on a GPU
+)
 
 
 def is_of_memory(error: BaseException) -> bool:

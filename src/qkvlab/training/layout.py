@@ -24,11 +24,15 @@ from qkvlab.training.remembered import Remembered
 from qkvlab.training.workers import Order, Speed
 
 GROUPS = (4, 8, 12, 16, 24)
+"""Models at once that are tried on a CPU."""
+CARD_GROUPS = (8, 32, 64, 128, 256)
+"""The same on a GPU."""
 SECONDS = 0.5
 HOPELESS = 0.8
 """Larger groups are not tried once one is this much slower than the best so far: it has left the caches."""
-UNIT = 4
-"""Models of a compiled program: it hardly gains from more, and the last program of a group is filled up."""
+UNIT, CARD_UNIT = 4, 32
+"""Models of a compiled program on a CPU, which hardly gains from more, and on a GPU; the last program of a group is
+filled up."""
 WORTH = 240.0
 """Seconds of plain training from which on it is tried what compiling would gain."""
 
@@ -70,6 +74,16 @@ class Layout:
 
 
 _KEPT = Remembered("layout", Layout)
+
+
+def groups(kind: str) -> tuple[int, ...]:
+    """Return the numbers of models at once that are tried on a kind of device."""
+    return GROUPS if kind == "cpu" else CARD_GROUPS
+
+
+def unit(kind: str) -> int:
+    """Return the models of a compiled program on a kind of device."""
+    return UNIT if kind == "cpu" else CARD_UNIT
 
 
 def find(
@@ -131,7 +145,7 @@ def _trial(
     whole = True
     for processes, threads in shapes:
         best = 0.0
-        for size in GROUPS:
+        for size in groups(order.device):
             tell(f"{processes} x {threads} threads, {size} models at once")
             try:
                 speed = _speed(workers, _of(order, size), processes, threads)
@@ -150,7 +164,8 @@ def _trial(
 
 def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], None]) -> Compiled | None:
     tell("compiled steps")
-    one = replace(_of(order, UNIT), unit=UNIT)
+    size = unit(order.device)
+    one = replace(_of(order, size), unit=size)
     try:
         # one after the other now: what the plain steps once took may have been on a busier machine
         plain = _speed(workers, _of(order, best.group), best.processes, best.threads)
@@ -160,7 +175,7 @@ def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], N
     if speed.remark:
         tell(f"steps are not compiled: {speed.remark}")
         return None
-    return Compiled(UNIT, plain.cost / speed.cost, speed.ready)
+    return Compiled(size, plain.cost / speed.cost, speed.ready)
 
 
 def _speed(workers: Pool, order: Order, processes: int, threads: int) -> Speed:

@@ -27,6 +27,7 @@ from qkvlab.training import recipe
 from qkvlab.training.adamw import StackedAdamW
 from qkvlab.training.laid import Given, Laid
 from qkvlab.training.recipe import Run, Trained
+from qkvlab.training.recorded import Recorded
 from qkvlab.training.steps import CannotCompile, Stack, Step, compiled, own_kernel, plain
 
 _programs: dict[tuple[Any, ...], Step | CannotCompile] = {}
@@ -81,17 +82,22 @@ class Together:
         self.take, self.remark, self.compiling = plain(self.skeleton, products), "", 0.0
         if compile:
             self._compile(design, host or design)
+        self.stand()
         self.before = task.before(setting, [run.seed for run in runs], self._call)
+
+    def stand(self) -> None:
+        """Make the next step one of the weights, data and optimiser that are there now."""
+        self._move = Recorded(self._moved) if self.optimiser.on_cuda else self._moved
 
     def step(self) -> None:
         """Take one optimiser step with every model, on its own batch."""
         i = len(self.losses)
-        gradients, loss = self.take(*self._given(i))
-        self.optimiser.step(gradients, recipe.schedule(i, self.total))
-        self.losses.append(loss)
+        self.optimiser.scale(recipe.schedule(i, self.total))
+        self.losses.append(self._move(self.targets[i], *(a[i] for a in self.inputs)))
 
     def finish(self) -> list[Trained]:
         """Examine the models on held-out data: one `Trained` per run, in order."""
+        self.stand()  # what a recorded step keeps for itself, the exam needs
         after = self.task.measure(self.setting, [run.seed for run in self.runs], self._call)
         metrics = [{**old, **new} for old, new in zip(self.before, after, strict=True)]
         curves = self.curves(recipe.stretch(len(self.losses)))
@@ -109,6 +115,11 @@ class Together:
         finite = all(map(math.isfinite, curve)) and all(torch.isfinite(w[i]).all() for w in every.values())
         state = {name: w[i].cpu().clone() for name, w in every.items()}
         return Trained(tuple(curve), metrics, not finite, state, len(self.losses))
+
+    def _moved(self, targets: Tensor, *inputs: Tensor) -> Tensor:
+        gradients, losses = self.take(self.weights, self.fixed, targets, *inputs)
+        self.optimiser.step(gradients)
+        return losses
 
     def _given(self, i: int) -> Given:
         return self.weights, self.fixed, self.targets[i], *(a[i] for a in self.inputs)

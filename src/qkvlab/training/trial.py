@@ -22,6 +22,7 @@ from pydantic import Field
 
 from qkvlab import designs, tasks
 from qkvlab.training import memory
+from qkvlab.training.device import settle
 from qkvlab.training.remembered import Remembered
 from qkvlab.training.workers import Order
 
@@ -83,7 +84,7 @@ def _try(order: Order) -> tuple[int, float, float]:
     torch.set_num_threads(1)
     task, design = tasks.find(order.task, order.text), designs.parse(order.design)
     group = Together(task, order.setting, design, [Run(0, 0.001)], device=order.device, products=order.products)
-    seconds = [_timed(group.step) for _ in range(min(WARM_UP + STEPS, group.total))]
+    seconds = [_timed(group.step, order.device) for _ in range(min(WARM_UP + STEPS, group.total))]
     group.finish()
     peak = memory.peak()
     begun = time.perf_counter()
@@ -92,9 +93,10 @@ def _try(order: Order) -> tuple[int, float, float]:
     return peak, (time.perf_counter() - begun) / MODELS, statistics.median(seconds[WARM_UP:] or seconds)
 
 
-def _timed(step: Callable[[], None]) -> float:
+def _timed(step: Callable[[], None], device: str) -> float:
     begun = time.perf_counter()
     step()
+    settle(device)
     return time.perf_counter() - begun
 
 

@@ -141,4 +141,5 @@ def _joined(seats: Sequence[Seat]) -> Together:
         for kind, stacks in moments[id(first)].items()
     }
     new.optimiser.resume(kept, len(new.losses))
+    new.stand()
     return new

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkvlab.training.device import settle
 from qkvlab.training.faults import OutOfMemory, is_of_memory
 from qkvlab.training.halving import Contest
 
@@ -211,16 +212,18 @@ def measure(seconds: float) -> Speed:
     global _warm
     assert _warm is not None, "warm_up comes first"
     (group, ready, before), _warm = _warm, None
-    begun, work, steps = time.perf_counter(), _work(group.device), 0
+    work, begun, steps = _work(group.device), time.perf_counter(), 0
     while not steps or (steps + 3 < group.total and time.perf_counter() - begun < seconds):
         group.step()
         steps += 1
     count = steps * len(group.runs)
-    rate, cost = count / (time.perf_counter() - begun), (_work(group.device) - work) / count
+    cost = (_work(group.device) - work) / count
+    rate = count / (time.perf_counter() - begun)
     torch.set_num_threads(before)
     return Speed(rate, cost, ready, group.remark)
 
 
 def _work(device: str) -> float:
     """Seconds of the processors, children (a compiler) included, which others' work hardly moves; else of the clock."""
+    settle(device)
     return sum(os.times()[:4]) if device == "cpu" else time.perf_counter()
