@@ -111,13 +111,11 @@ _CPU = {
 def _own_products(graph: GraphModule) -> dict[str, Any]:
     """Let a traced step take `kernels.product` where that fits; returns what its compiler must know of it."""
     found = [node for node in graph.graph.nodes if node.target is torch.ops.aten.bmm.default]
-    found = [node for node in found if product.fits(*(factor.meta["val"] for factor in node.args))]
-    if not found or not product.works():
-        return {}
+    found = [node for node in found if product.pays(*(factor.meta["val"] for factor in node.args))]
     for node in found:
         node.target = torch.ops.qkvlab.product.default
     graph.recompile()
-    return product.called()
+    return product.called() if found else {}
 
 
 class CannotCompile(Exception):
