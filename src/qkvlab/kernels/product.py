@@ -40,7 +40,6 @@ def called() -> dict[str, Any]:
 torch.library.define("qkvlab::product", "(Tensor a, Tensor b) -> Tensor", tags=torch.Tag.flexible_layout)
 
 
-@torch.library.impl("qkvlab::product", "CPU")
 def of(a: Tensor, b: Tensor) -> Tensor:
     """Return a (m, n, d) times b (m, d, c), without gradients: (m, n, c)."""
     out = _room(a, b)
@@ -53,9 +52,12 @@ def of(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-@torch.library.register_fake("qkvlab::product")
 def _room(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], a.shape[1], b.shape[2])
+
+
+torch.library.impl("qkvlab::product", "CPU", of)
+torch.library.register_fake("qkvlab::product", _room)
 
 
 class _Declared(dict):
