@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from qkvlab import Attention
-from qkvlab.attention import few, kernel, prepared
+from qkvlab.attention import few, prepared
+from qkvlab.kernels import kernel
 
 
 def draw(*shape, seed=0):

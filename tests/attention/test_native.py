@@ -12,10 +12,11 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from qkvlab import Attention
-from qkvlab.attention import core, kernel, native
+from qkvlab.attention import core, native
 from qkvlab.attention.scoring import Scoring
 from qkvlab.attention.visible import Visible
 from qkvlab.designs import examples
+from qkvlab.kernels import kernel
 from qkvlab.testing.sizes import attention, sizes, tokens
 
 COUNT = 15

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from qkvlab import designs, tasks
-from qkvlab.attention import kernel, native
+from qkvlab.attention import native
+from qkvlab.kernels import kernel
 from qkvlab.tasks.library import TASK
 from qkvlab.training import steps, together
 from qkvlab.training.recipe import Run

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qkvlab.attention import kernel
+from qkvlab.kernels import kernel
 
 MOST = 64
 """Rows; more are left to PyTorch."""

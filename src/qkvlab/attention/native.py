@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qkvlab.attention import kernel
+from qkvlab.kernels import kernel
 
 SHORTEST = 24
 """Queries and keys: of fewer, starting the kernel takes longer than it saves."""

@@ -22,7 +22,7 @@ EXTENSIONS = 2
 HALVING = Halving((Rung(0.3, lower=0.8, higher=1.2), Rung(0.6, lower=0.05, higher=0.8)), window=0.1, enough=0.2)
 """When hopeless rates stop; `benchmarks/halving.py` holds it against rates that were trained to their end."""
 
-_SHARED_FOLDERS = ("designs", "attention")
+_SHARED_FOLDERS = ("designs", "attention", "kernels")
 _SHARED_FILES = tuple(f"training/{name}.py" for name in ("recipe", "together", "steps", "adamw", "tuning", "halving"))
 """Code that every run passes through and that defines its numbers; tasks name their own files besides."""
 

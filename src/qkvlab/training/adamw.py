@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from qkvlab.kernels import adamw
 from qkvlab.training import recipe
 from qkvlab.training.steps import Stack
 
@@ -20,6 +22,7 @@ class StackedAdamW:
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with clipping, each model by its own norm and rate.
 
     torch's fused kernel runs over the stacked weights; models whose rates differ are different stretches of them.
+    On a CPU one call of our own does all of it, where it can be compiled: small models wait longer for Python.
     On a CUDA device nothing of a step is a number of Python, so that steps can be recorded (`recorded`).
 
     Args:
@@ -44,9 +47,12 @@ class StackedAdamW:
         if self.on_cuda:
             for group in self.optimiser.param_groups:
                 group["lr"] = group["params"][0].new_zeros(())
+        self._all_rates, self._factor = rates, 1.0
+        self._own = _Own(weights) if adamw.works([*weights.values()]) else None
 
     def scale(self, factor: float) -> None:
         """Set how much of its rate each model takes in the steps to come."""
+        self._factor = factor
         for rate, group in zip(self.rates, self.optimiser.param_groups, strict=True):
             if self.on_cuda:
                 group["lr"].fill_(rate * factor)
@@ -57,6 +63,9 @@ class StackedAdamW:
         """Clip and apply stacked gradients, which are used up."""
         # the fused kernel reads them as if they lay as the weights do, and does not say when they do not
         grads = [gradients[name].contiguous() for name in self.names]
+        if self._own is not None:
+            self._own.step(grads, [rate * self._factor for rate in self._all_rates])
+            return
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
         # as torch's clip_grad_norm_: a norm below the bound leaves gradients alone
         clip = (recipe.CLIP / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
@@ -69,6 +78,8 @@ class StackedAdamW:
 
     def moments(self) -> dict[str, Stack]:
         """Return what is remembered of past gradients, stacked like the weights."""
+        if self._own is not None:
+            return {kind: {name: x.clone() for name, x in kept.items()} for kind, kept in self._own.moments.items()}
         kept = [[self.optimiser.state[p] for p in group["params"]] for group in self.optimiser.param_groups]
         return {
             kind: {name: torch.cat([each[i][kind] for each in kept]) for i, name in enumerate(self.names)}
@@ -77,7 +88,28 @@ class StackedAdamW:
 
     def resume(self, moments: dict[str, Stack], steps: int) -> None:
         """Go on after so many steps, with what was remembered of models that are these."""
+        if self._own is not None:
+            self._own.resume(moments, steps)
+            return
         for stretch, group in zip(self.stretches, self.optimiser.param_groups, strict=True):
             for name, p in zip(self.names, group["params"], strict=True):
                 count = torch.tensor(float(steps), device=p.device)
                 self.optimiser.state[p] = {"step": count, **{kind: moments[kind][name][stretch] for kind in MOMENTS}}
+
+
+class _Own:
+    # moments, and steps by the kernel
+    def __init__(self, weights: Stack) -> None:
+        self.weights, self.steps = weights, 0
+        self.moments = {kind: {name: torch.zeros_like(w) for name, w in weights.items()} for kind in MOMENTS}
+        self._moved = adamw.Moved([*weights.values()], *([*self.moments[kind].values()] for kind in MOMENTS))
+
+    def step(self, gradients: Sequence[Tensor], rates: Sequence[float]) -> None:
+        self.steps += 1
+        self._moved.step(gradients, rates, self.steps, recipe.BETAS, recipe.EPS, recipe.WEIGHT_DECAY, recipe.CLIP)
+
+    def resume(self, moments: dict[str, Stack], steps: int) -> None:
+        self.steps = steps
+        for kind, kept in self.moments.items():
+            for name, x in kept.items():
+                x.copy_(moments[kind][name])

@@ -11,18 +11,23 @@ softmax, losses and exams stay in fp32.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._inductor import standalone_compile
+from torch._inductor import codecache, standalone_compile
 from torch.func import functional_call, grad_and_value, vmap
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from qkvlab.attention import Attention, kernel
+from qkvlab.attention import Attention
 from qkvlab.contracts import Products
+from qkvlab.kernels import kernel, product
 from qkvlab.training.turns import turn
 
 Stack = dict[str, Tensor]
@@ -76,13 +81,14 @@ def compiled(step: Step, own: Stack, rest: Stack, *data: Tensor) -> Step:
     try:
         tensors = flat(own, rest, *data)
         # traced here, so that each program has code of its own: what is compiled for one design slows no other
-        graph = make_fx(traced)(*tensors)
+        graph = make_fx(traced, decomposition_table=_BY_HAND)(*tensors)
+        options = _CPU | _own_products(graph) if tensors[0].device.type == "cpu" else {}
         with turn(graph.code):
             # no guards: whoever calls it gives what the example was, and asking would take as long as a small product
-            program = standalone_compile(
-                graph, [*tensors], dynamic_shapes="from_example_inputs",
-                options={"config_patches": _CPU if tensors[0].device.type == "cpu" else {}},
-            )  # fmt: skip
+            with _files_at_once():
+                program = standalone_compile(
+                    graph, [*tensors], dynamic_shapes="from_example_inputs", options={"config_patches": options}
+                )
             program(*tensors)  # a compiler that fails may do so only now
     except Exception as error:  # whatever it is, plain steps need no compiler, and fail by themselves if they must
         raise CannotCompile(_reason(error)) from error
@@ -104,6 +110,55 @@ _CPU = {
     # what the processor can do is known; that the compiler can, too, would be tried by three programs that say nothing
     "cpp.vec_isa_ok": True,
 }
+
+
+def _own_products(graph: GraphModule) -> dict[str, Any]:
+    """Let a traced step take `kernels.product` where that fits; returns what its compiler must know of it."""
+    found = [node for node in graph.graph.nodes if node.target is torch.ops.aten.bmm.default]
+    found = [node for node in found if product.pays(*(factor.meta["val"] for factor in node.args))]
+    for node in found:
+        node.target = torch.ops.qkvlab.product.default
+    graph.recompile()
+    return product.called() if found else {}
+
+
+@contextmanager
+def _files_at_once() -> Iterator[None]:
+    """Let the C++ compiler make a program's two files side by side, which PyTorch does one after the other."""
+    make = getattr(codecache, "_worker_compile_cpp", None)
+    if make is None:
+        yield
+        return
+
+    def at_once(lock: str, builders: Sequence[Any]) -> None:
+        *files, _ = builders  # the last one joins them
+        with ThreadPoolExecutor(len(files) or 1) as pool:
+            list(pool.map(lambda i: make(f"{lock}.{i}", (files[i],)), range(len(files))))
+        make(lock, builders)  # what is there is not made again
+
+    codecache._worker_compile_cpp = at_once
+    try:
+        yield
+    finally:
+        codecache._worker_compile_cpp = make
+
+
+def _gelu_backward(slope: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+    """Return the gradient of the exact gelu by one exponential, where PyTorch's compiler takes a second for erf.
+
+    1 - erf is that of Abramowitz & Stegun 7.1.26, as it is there: exact to 1.5e-7.
+    """
+    if approximate != "none" or x.dtype not in (torch.float32, torch.bfloat16):
+        return NotImplemented
+    x, falling = x.float(), torch.exp(x.float() * x.float() * -0.5)
+    t = 1 / (1 + 0.3275911 * 0.5**0.5 * x.abs())
+    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    tail = 0.5 * series * falling
+    below = torch.where(x > 0, 1 - tail, tail)
+    return (slope.float() * (below + x * (falling * (1 / (2 * math.pi) ** 0.5)))).to(slope.dtype)
+
+
+_BY_HAND = {torch.ops.aten.gelu_backward.default: _gelu_backward}
 
 
 class CannotCompile(Exception):

@@ -1,4 +1,4 @@
-"""The compiled kernels of `native` and `few`, made by the C++ compiler that is there when needed, and kept on disk."""
+"""The compiled kernels of this folder, made by the C++ compiler that is there when needed, and kept on disk."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import platformdirs
 import torch
 
 _FOLDER = Path(__file__).parent
+_CALLED_BY_PROGRAMS = ("product",)
+"""Kernels that PyTorch's compiled programs call by name, so that names must be seen by all that is loaded later."""
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
 
 
@@ -47,15 +49,16 @@ def compiled(name: str, **kind: int) -> ctypes.CDLL:
     source = _FOLDER / f"{name}.cpp"
     said = [f"-D{name}={int(value)}" for name, value in kind.items()]
     made = f"{_mark(source, found, said)}.so"
+    mode = ctypes.RTLD_GLOBAL if name in _CALLED_BY_PROGRAMS else ctypes.DEFAULT_MODE
     folder = platformdirs.user_cache_path("qkvlab", appauthor=False) / "kernels"
     try:
         if (folder / made).exists():
-            return ctypes.CDLL(str(folder / made))
+            return ctypes.CDLL(str(folder / made), mode)
     except OSError:  # written half, or for another machine after all
         pass
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as other:
         _compile(source, found, said, Path(other) / made)
-        library = ctypes.CDLL(str(Path(other) / made))  # what is loaded stays, wherever its file goes
+        library = ctypes.CDLL(str(Path(other) / made), mode)  # what is loaded stays, wherever its file goes
         with contextlib.suppress(OSError):  # the next process compiles it again
             _keep(Path(other) / made, folder / made)
         return library
