@@ -124,6 +124,15 @@ class Rotation:
             return Turning.apply(heads, cos, sin, self._turned)
         return self._turned(heads, cos, sin)
 
+    def turn_last(self, heads: Array, channels: int, positions: Array | None) -> None:
+        """Turn the last channels of each head (..., h, t, c) where they lie: of numbers that nobody else reads."""
+        last = heads[..., heads.shape[-1] - channels :]
+        known = _known_places(last, positions)
+        if known is not None and self.pairing == "interleaved" and self.first is None and _can_be_complex(last):
+            _as_complex(last).mul_(_complex_of(self, channels, known, last.dtype))
+        else:
+            last[...] = self.turn(last, positions)
+
     def _turned(self, heads: Array, cos: Array, sin: Array) -> Array:
         channels, f = 2 * cos.shape[-1], functions(heads)
         turning, still = heads[..., :channels], heads[..., channels:]
@@ -163,6 +172,12 @@ def _tables_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> 
         return rotation._tables(channels, like, torch.arange(places.start, places.stop)[:, None])
 
 
+@lru_cache(maxsize=16)
+def _complex_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> Array:
+    cos, sin = _tables_of(rotation, channels, places, dtype)
+    return functions(cos).complex(cos, sin)
+
+
 def _records(x: Array) -> bool:
     # whether autograd may ask for the gradient, and nobody else looks: compilers and `torch.func` read formulas best
     return _is_plain(x) and functions(x).is_grad_enabled()
@@ -197,8 +212,16 @@ def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
         a, b = x[..., ::2], x[..., 1::2]
         return f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
     # as complex numbers: one pass instead of seven
-    pairs = at_least_single(x, x).reshape(*x.shape[:-1], x.shape[-1] // 2, 2)
-    return f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(x.shape)
+    return f.view_as_real(_as_complex(at_least_single(x, x)) * f.complex(cos, sin)).reshape(x.shape)
+
+
+def _as_complex(x: Array) -> Array:
+    # a view of neighbours (a, b) as a + b i
+    return functions(x).view_as_complex(x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2))
+
+
+def _can_be_complex(x: Array) -> bool:
+    return _only_numbers(x) and _lie_at_even_places(x) and x.dtype in (functions(x).float32, functions(x).float64)
 
 
 def _only_numbers(x: Array) -> bool:
