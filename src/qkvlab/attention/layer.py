@@ -242,7 +242,9 @@ class Attention(nn.Module):
             if ready is not None:
                 q, k, v, scoring = ready.make(x, positions)
             elif folds:
-                q, k, v, scoring = make(self.design, self.dims, self.projections.weights, x, positions, scoring)
+                once = self.preparation is not None and routes.takes_its_own(self)
+                weights = self.projections.weights
+                q, k, v, scoring = make(self.design, self.dims, weights, x, positions, scoring, once=once)
             else:
                 q, kept = self.projections.project(x, positions)
                 k, v = self.projections.recall(kept)

@@ -65,7 +65,7 @@ class Prepared:
         whole = torch.cat(parts, 1) if len(parts) > 1 else parts[0] if parts else None
         if whole is not None and self._own and few.pays(whole):
             self._product = Few(whole).times
-        elif whole is not None and len(parts) > 1:
+        elif whole is not None and (len(parts) > 1 or self.form is not self._asked):
             if whole.dtype == torch.bfloat16:
                 whole = whole.T.contiguous().T  # as oneDNN reads few rows fastest; MKL does not
             self._product = partial(_times, whole)

@@ -1,7 +1,7 @@
 """MLA from matrices that stand as heads are read, made once of its own: what a prepared layer multiplies with.
 
     q       [W_Q, W_QR] of each head, or where `Folded` [W_Q W_UK^T, W_QR]     (asked, h (still + turned))
-    dkv     [W_DKV, W_KR]                                                      (d, latent + turned)
+    dkv     [W_DKV, W_KR], which stands in q where it is as wide as a head     (d, latent + turned)
     out     W_UV W_O of each head, where `Folded`                              (h latent, d)
 
 Queries and what is kept then come out of one product whole: nothing is put beside anything token by token, and what
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
 from qkvlab.designs.design import (
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 class Joined(Design):
     """An equal form of ``MLA``: the same memory, scores and output from joined matrices. Not in the grammar.
 
-    Products of x are written into, so it is for numbers alone and not for gradients.
+    Products of x are written into, so its functions are for numbers alone; gradients have `learned`.
 
     Attributes:
         whole: the design that it equals.
@@ -57,12 +59,22 @@ class Joined(Design):
         return self.whole.head_sizes(dims)
 
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
-        found, sizes = self.whole.matrices(dims), self.head_sizes(dims)
-        found["q"] = Matrix(found["q"].rows, sizes.queries * sizes.channels)
-        found["dkv"] = Matrix(dims.d_model, sum(self.whole.widths(dims)))
-        return {name: matrix for name, matrix in found.items() if name not in ("qr", "kr")}
+        found, sizes, kept = self.whole.matrices(dims), self.head_sizes(dims), sum(self.whole.widths(dims))
+        found["q"] = Matrix(found["q"].rows, sizes.queries * sizes.channels + kept * self._is_one(dims))
+        found["dkv"] = Matrix(dims.d_model, kept)
+        gone = ("qr", "kr", "dkv") if self._is_one(dims) else ("qr", "kr")
+        return {name: matrix for name, matrix in found.items() if name not in gone}
+
+    def _is_one(self, dims: Dims) -> bool:
+        # whether what is kept is made of what queries are made of, and as wide as one: then it is one more of them
+        return self.whole.query_latent is None and self.whole.widths(dims)[0] == self._still_channels(dims)
+
+    def _still_channels(self, dims: Dims) -> int:
+        return dims.d_head
 
     def products(self, dims: Dims) -> tuple[str, ...]:
+        if self._is_one(dims):
+            return ("q",)
         return ("q" if self.whole.query_latent is None else "dq", "dkv")
 
     def settle(self, weights: Weights, dims: Dims) -> dict[str, Array]:
@@ -72,6 +84,8 @@ class Joined(Design):
         turned = made.pop("qr", still[:, :0]).reshape(still.shape[0], dims.heads, -1)
         made["q"] = f.concat([still, turned], -1).reshape(still.shape[0], -1)
         made["dkv"] = f.concat([weights["dkv"], made.pop("kr", weights["dkv"][:, :0])], -1)
+        if self._is_one(dims):
+            made["q"] = f.concat([made["q"], made.pop("dkv")], -1)
         return made
 
     def settle_out(self, weights: Weights, out: Array, dims: Dims) -> Array:
@@ -82,23 +96,45 @@ class Joined(Design):
         return weights["q"].reshape(weights["q"].shape[0], dims.heads, -1)
 
     def ask(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Array:
-        q = split_heads(times(self.whole.asking(weights, x), weights, "q"), dims.heads)
-        return self._turned(q, dims, positions)
+        return self.project(weights, x, dims, positions)[0]
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
-        kept = times(x, weights, "dkv")
-        self._turned(split_heads(kept, 1), dims, positions)
+        return self.project(weights, x, dims, positions)[1]
+
+    def project(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Memory]:
+        if self._is_one(dims):
+            heads = split_heads(times(x, weights, "q"), dims.heads + 1)
+            self.turn(heads, dims, positions)
+            q, kept = heads[..., :-1, :, :], heads[..., -1, :, :]
+        else:
+            q = split_heads(times(self.whole.asking(weights, x), weights, "q"), dims.heads)
+            kept = times(x, weights, "dkv")
+            for heads in (q, split_heads(kept, 1)):
+                self.turn(heads, dims, positions)
         c = kept[..., : self.whole.widths(dims)[0]]
         c[...] = self.whole.normed(c, weights["dkv_gain"])
-        return Memory({"latent": kept}, positions)
+        return q, Memory({"latent": kept}, positions)
 
-    def _turned(self, heads: Array, dims: Dims, positions: Array | None) -> Array:
+    def turn(self, heads: Array, dims: Dims, positions: Array | None, *, back: bool = False) -> None:
+        """Turn what turns of heads (..., h, t, c), or turn it back, where it lies."""
         if self.whole.rotation is not None:
-            self.whole.rotation.level.turn_last(heads, self.whole.widths(dims)[1], positions)
-        return heads
+            self.whole.rotation.level.turn_last(heads, self.whole.widths(dims)[1], positions, back=back)
+
+    @property
+    def learns(self) -> bool:
+        """Whether `learned` can do it: where queries have a latent of their own, its gradient is not written out."""
+        return self.whole.query_latent is None and self.whole.rotation is not None
+
+    def learned(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Array, Array]:
+        """Make q, k and v of x (..., t, d) and of the weights of ``whole``, for gradients derived no further."""
+        from qkvlab.designs.latents import MATRICES, Latents
+
+        return Latents.apply(self, dims, positions, x, *(weights[name] for name in MATRICES))
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
-        return self.whole.recall(weights, memory, dims)
+        kept, latent = memory.kept["latent"], self.whole.widths(dims)[0]
+        k, v = (split_heads(kept[..., :latent] @ weights[name], dims.heads) for name in ("uk", "uv"))
+        return beside(k, kept[..., latent:]), v
 
     def root(self, dims: Dims) -> float:
         return self.whole.root(dims)
@@ -124,6 +160,9 @@ class Folded(Joined):
     def matrices(self, dims: Dims) -> dict[str, Matrix]:
         return {name: matrix for name, matrix in super().matrices(dims).items() if name not in ("uk", "uv")}
 
+    def _still_channels(self, dims: Dims) -> int:
+        return self.whole.widths(dims)[0]
+
     def _still(self, weights: Weights, dims: Dims) -> Array:
         q, up = (_finely_by_heads(weights[name], dims) for name in ("q", "uk"))
         return cast(functions(q).einsum("ahc,lhc->ahl", q, up), weights["q"].dtype)
@@ -136,6 +175,14 @@ class Folded(Joined):
 
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         return self.whole.absorbed().recall(weights, memory, dims)
+
+
+def beside(k: Array, turned: Array) -> Array:
+    """Put what all heads share beside the keys of each: (..., h, s, c) and (..., s, r) -> (..., h, s, c + r)."""
+    shape = (*k.shape[:-1], k.shape[-1] + turned.shape[-1])
+    both = np.empty(shape, k.dtype) if isinstance(k, np.ndarray) else k.new_empty(shape)  # faster than `concat`
+    both[..., : k.shape[-1]], both[..., k.shape[-1] :] = k, turned[..., None, :, :]
+    return both
 
 
 def _finely_by_heads(matrix: Array, dims: Dims) -> Array:

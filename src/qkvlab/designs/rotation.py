@@ -112,26 +112,29 @@ class Rotation:
 
         Angles are made in float64 and the turning is done in float32 at least, whatever the heads are.
         """
-        channels = self.first or heads.shape[-1]
-        known = _known_places(heads, positions)
-        if known is not None:
-            cos, sin = _tables_of(self, channels, known, heads.dtype)
-        else:
-            cos, sin = self._tables(channels, heads, places(heads, positions))
+        cos, sin = self._angles(heads, positions)
         if _records(heads):
             from qkvlab.designs.turning import Turning
 
             return Turning.apply(heads, cos, sin, self._turned)
         return self._turned(heads, cos, sin)
 
-    def turn_last(self, heads: Array, channels: int, positions: Array | None) -> None:
-        """Turn the last channels of each head (..., h, t, c) where they lie: of numbers that nobody else reads."""
+    def turn_last(self, heads: Array, channels: int, positions: Array | None, *, back: bool = False) -> None:
+        """Turn the last channels of heads (..., h, t, c), or turn them back, where they lie; nobody else reads them."""
         last = heads[..., heads.shape[-1] - channels :]
         known = _known_places(last, positions)
         if known is not None and self.pairing == "interleaved" and self.first is None and _can_be_complex(last):
-            _as_complex(last).mul_(_complex_of(self, channels, known, last.dtype))
+            turns = _complex_of(self, channels, known, last.dtype)
+            _as_complex(last).mul_(turns.conj() if back else turns)
         else:
-            last[...] = self.turn(last, positions)
+            cos, sin = self._angles(last, positions)
+            last[...] = self._turned(last, cos, -sin if back else sin)
+
+    def _angles(self, heads: Array, positions: Array | None) -> tuple[Array, Array]:
+        channels, known = self.first or heads.shape[-1], _known_places(heads, positions)
+        if known is not None:
+            return _tables_of(self, channels, known, heads.dtype)
+        return self._tables(channels, heads, places(heads, positions))
 
     def _turned(self, heads: Array, cos: Array, sin: Array) -> Array:
         channels, f = 2 * cos.shape[-1], functions(heads)
