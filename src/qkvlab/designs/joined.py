@@ -4,7 +4,7 @@
     dkv     [W_DKV, W_KR], which stands in q where it is as wide as a head     (d, latent + turned)
     out     W_UV W_O of each head, where `Folded`                              (h latent, d)
 
-Queries and what is kept then come out of one product whole: nothing is put beside anything token by token, and what
+Queries and what is kept then come out of products whole: nothing of them is put side by side token by token, and what
 turns is turned where it lies.
 """
 
@@ -16,16 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
-from qkvlab.designs.design import (
-    Design,
-    Matrix,
-    Weights,
-    cast,
-    finely,
-    functions,
-    split_heads,
-    times,
-)
+from qkvlab.designs.design import Design, Matrix, Weights, cast, finely, functions, split_heads, times
 
 if TYPE_CHECKING:
     from qkvlab.designs.mla import MLA
