@@ -150,7 +150,7 @@ class Attention(nn.Module):
         Without gradients, a copy of the matrices is kept side by side. It is made anew when a parameter was written to;
         what is written through ``.data`` is not seen: call this again then. With and without gradients, the fast route
         takes the layer's own kernel where it is faster than PyTorch's and there is a C++ compiler, which needs two
-        seconds when a machine meets a kind of numbers and channels for the first time. Second derivatives there are none.
+        seconds when a machine meets a kind of numbers and channels for the first time. It has no second derivatives.
         """
         self.preparation = Preparation()
         return self
