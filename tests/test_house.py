@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 MODULES = sorted(found.name for found in pkgutil.walk_packages(qkvlab.__path__, "qkvlab.", onerror=lambda name: None))
 RUN_ON_IMPORT = [name for name in MODULES if name.endswith("__main__")]
 WITHOUT_TORCH = ("study", "report", "evidence", "claims", "web", "cli", "reference", "contracts", "errors", "designs")
-HOLDS_TENSORS = ("qkvlab.designs.projections", "qkvlab.designs.turning")
+HOLDS_TENSORS = tuple(f"qkvlab.designs.{name}" for name in ("latents", "projections", "turning"))
 SHAPELESS_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "stuff", "base", "manager", "core_utils"}
 
 

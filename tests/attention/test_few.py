@@ -169,10 +169,10 @@ class Twice(nn.Module):
 CHANGES = [write_in_place, take_another, take_another_module, watch, compute_it]
 
 
-def outputs_follow(change):
+def outputs_follow(change, name):
     """What is done to W_O between two steps is seen."""
     torch.manual_seed(0)
-    layer = Attention("QKV", d_model=256, heads=4).prepare()
+    layer = Attention(name, d_model=256, heads=4).prepare()
     x = draw(2, 3, 256)
     cache = layer.new_cache(2, 3)
     want = stepped(layer, x, cache, 0)[:, 2:]
@@ -182,19 +182,17 @@ def outputs_follow(change):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_changes_of_the_last_matrix_are_seen(change):
-    outputs_follow(change)
+@pytest.mark.parametrize("name", ["QKV", "MLA64/rope32"])
+def test_changes_of_the_last_matrix_are_seen(name, change):
+    outputs_follow(change, name)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_layer_that_looks_at_nothing_is_caught(change, monkeypatch):
-    def stale(self, layer, brought):
-        return self._out.times(brought.flatten(0, 1)).view(*brought.shape)
-
-    monkeypatch.setattr(prepared.Prepared, "out", stale)
-    monkeypatch.setattr(prepared.Followed, "stands", lambda self, layer: True)
+@pytest.mark.parametrize("name", ["QKV", "MLA64/rope32"])
+def test_a_layer_that_looks_at_nothing_is_caught(name, change, monkeypatch):
+    monkeypatch.setattr(prepared.Prepared, "stands", lambda self, layer, design: True)
     with pytest.raises(AssertionError):
-        outputs_follow(change)
+        outputs_follow(change, name)
 
 
 def test_a_cache_can_be_copied_between_steps():

@@ -303,11 +303,11 @@ def test_steps_of_prepared_layers(name, dtype, steps):
 
 
 @pytest.mark.parametrize("sizes", [(16, 16), (48, 80)], ids=str)
-@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+@pytest.mark.parametrize("groups", [1, 2, 3, 6, 12])
 @pytest.mark.parametrize("count", [1, 15, 16, 127, 128, 129, 700])
 def test_one_query_of_each_head(count, groups, sizes, threads):
     c, e = sizes
-    q, k, v = draw(2, 6, 1, c), draw(2, groups, count, c, seed=1), draw(2, groups, count, e + 16, seed=2)
+    q, k, v = draw(2, 12, 1, c), draw(2, groups, count, c, seed=1), draw(2, groups, count, e + 16, seed=2)
     k, v = k.transpose(1, 2).contiguous().transpose(1, 2), v[..., :e]  # heads lie anyhow
     want = naive(q.double(), k.double(), v.double(), torch.ones(1, count, dtype=torch.bool), 3.0)
     torch.testing.assert_close(native.attend_once(q, k, v, 3.0).double(), want, rtol=0, atol=2e-6)
@@ -433,17 +433,27 @@ PLANTED = {
 
 
 PLANTED_ONCE = {
-    "only the first block is seen": ("block < S; block += KEYS_ONCE", "block < KEYS_ONCE; block += KEYS_ONCE"),
+    "only the first block is seen": (
+        "block < asked.count; block += KEYS_ONCE",
+        "block < KEYS_ONCE; block += KEYS_ONCE",
+    ),
     "what earlier blocks brought keeps its scale": ("i * L) * keep[r];", "i * L);"),
-    "scores of several keys are mixed up": ("sum[r * TOGETHER + n]", "sum[n * SOME + r]"),
-    "halves of other sums are added": ("(i / H * N + i % H + H)", "(i / H * N + i % H)"),
+    "the sum of earlier blocks keeps its scale": ("whole = whole * keep + sum", "whole = whole + sum"),
+    "channels of a query are mixed up": ("r * G + c % G]", "c % G * HEADS + r]"),
+    "sums of other heads are added": ("shuffled<2 * i + 1 ...>", "shuffled<(2 * i + 3) % (2 * L)...>"),
+    "every other key has a largest score of its own": ("alike<Larger, HEADS>(high)", "high"),
+    "half of the sum is forgotten": ("alike<Sum, HEADS>(found[i].whole)", "found[i].whole"),
     "later channels of values are left out": ("if constexpr (c + VECTORS * L < E)", "if constexpr (false)"),
-    "the last queries of a group are left out": ("r < tall; r += SOME", "r + SOME <= rows; r += SOME"),
-    "keys beyond the last are seen": (
+    "the last queries of a group are left out": ("up(asked.heads, HEADS) / HEADS", "asked.heads / HEADS"),
+    "keys beyond the last of few heads are seen": (
         "std::fill(row + count, row + up(count, L), NONE);",
         "std::fill(row + count, row + up(count, L), 0.0f);",
     ),
-    "heads of a group are mixed up": ("g * rows + r), 0, 1, 1 / root", "r * call.key_heads + g), 0, 1, 1 / root"),
+    "keys beyond the last of many heads are seen": (
+        "up(count, ABREAST) * HEADS, NONE)",
+        "up(count, ABREAST) * HEADS, 0)",
+    ),
+    "heads of a group are mixed up": ("asked.q + (i * HEADS + r)", "asked.q + (i * HEADS + r ^ 1)"),
 }
 
 
@@ -462,8 +472,8 @@ def plant(monkeypatch, nothing_compiled, tmp_path):
 
 
 def few_and_many_queries_of_a_group():
-    for groups in (2, 1):
-        test_one_query_of_each_head(700, groups, (16, 80), 1)
+    for groups in (6, 3, 1):
+        test_one_query_of_each_head(697, groups, (16, 80), 1)
 
 
 @pytest.mark.parametrize("bug", PLANTED_ONCE)
@@ -617,7 +627,8 @@ def test_shorter_vectors_compute_the_same(monkeypatch, nothing_compiled):
     for dtype, limit in ((torch.float32, 5e-6), (torch.bfloat16, 2e-2)):
         found, _ = errors((1, 4, 2, 2, 600, 600, 16, 24), dtype, causal=True, window=530)
         assert max(found) < limit
-    test_one_query_of_each_head(129, 2, (16, 80), 1)
+    for groups in (1, 3, 6):
+        test_one_query_of_each_head(129, groups, (16, 80), 1)
 
 
 def test_prepared_layers_need_no_compiler(monkeypatch, nothing_compiled, taken):

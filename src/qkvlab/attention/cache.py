@@ -67,10 +67,12 @@ class Cache:
         self.absorbed = layer.design.absorbed()
         for form in (self.design, self.absorbed):  # found once per design and sizes: here, and not in anybody's step
             if form is not None:
-                direct(form, self.dims)
-                multiplied(form, self.dims)
                 if self.absorbed is not None:
                     work(form, self.dims)
+                for each in (form, form.joined(self.dims)):
+                    if each is not None:
+                        direct(each, self.dims)
+                        multiplied(each, self.dims)
         self._prepared: Prepared | None = None
         like = layer.out.weight
         with torch.no_grad():

@@ -34,6 +34,7 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
     keys = Span(seen.start, seen.stop)
     design = cheaper(layer.design, cache.absorbed, layer.dims, count, len(keys))
     ready = cache.prepared(layer, design)
+    form = design if ready is None else ready.form
     if ready is None:
         weights = layer.projections.weights
         scoring = Scoring.of(design, layer.dims, weights)
@@ -42,12 +43,12 @@ def step(layer: Attention, x: Tensor, cache: Cache) -> Tensor:
         scoring = ready.scoring
         q, memory = ready.project(layer, x, first)
     cache.add(memory)
-    k, v = cache.recall(layer, design, keys)
+    k, v = cache.recall(layer, form, keys)
     if count == 1 and routes.has_kernels(layer, q, scoring):
         heads = routes.attend_one(layer, q, k, v, scoring)
     else:
         heads = routes.attend(layer, q, k, v, visible(design, q, first, keys), scoring)
-    brought = layer.brought(heads, design)
+    brought = layer.brought(heads, form)
     return layer.out(brought) if ready is None else ready.out(layer, brought)
 
 

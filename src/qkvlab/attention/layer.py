@@ -158,7 +158,7 @@ class Attention(nn.Module):
         Without gradients, a copy of the matrices is kept side by side. It is made anew when a parameter was written to;
         what is written through ``.data`` is not seen: call this again then. With and without gradients, the fast route
         takes the layer's own kernel where it is faster than PyTorch's and there is a C++ compiler, which needs two
-        seconds when a machine meets a kind of numbers and channels for the first time.
+        seconds when a machine meets a kind of numbers and channels for the first time. It has no second derivatives.
         """
         self.preparation = Preparation()
         return self
@@ -265,9 +265,10 @@ class Attention(nn.Module):
     def _made(self, x: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Scoring]:
         # q, k, v and what is left of the scoring
         ready = None if self.preparation is None else self.preparation.of(self, x)
-        if ready is None:
-            return make(self.design, self.dims, self.projections.weights, x, positions, self.scoring())
-        return ready.make(x, positions)
+        if ready is not None:
+            return ready.make(x, positions)
+        once = self.preparation is not None and routes.takes_its_own(self)
+        return make(self.design, self.dims, self.projections.weights, x, positions, self.scoring(), once=once)
 
     def scoring(self) -> Scoring:
         """Return how scores are made and shared out, with dropout while training."""

@@ -32,7 +32,14 @@ def found(design: Design, dims: Dims) -> tuple[Cut | None, str | None]:
 
 
 def make(
-    design: Design, dims: Dims, weights: dict[str, Tensor], x: Tensor, positions: Tensor | None, scoring: Scoring
+    design: Design,
+    dims: Dims,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    positions: Tensor | None,
+    scoring: Scoring,
+    *,
+    once: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Scoring]:
     """Do what `project` and `recall` do, with 1 / root in q or k where that is cheaper, and say what scoring is left.
 
@@ -43,10 +50,14 @@ def make(
         x: (..., t, d).
         positions: where its tokens stand.
         scoring: with the design's root.
+        once: whether gradients are not derived again, so that a gradient that is written out will do.
     """
     if torch.compiler.is_compiling():  # a compiler joins passes by itself
         q, memory = design.project(weights, x, dims, positions)
         return q, *design.recall(weights, memory, dims), scoring
+    joined = design.joined(dims) if once and _is_wide(x) and not torch.is_autocast_enabled(x.device.type) else None
+    if joined is not None and joined.learns and torch.is_grad_enabled():
+        return *joined.learned(weights, x, dims, positions), scoring
     plain, name = found(design, dims)
     factor = 1.0 if name is None else 1 / scoring.root
     if plain is not None and core.only_numbers():
@@ -68,7 +79,7 @@ def _with_products(design: Design, dims: Dims, weights: dict[str, Tensor], x: Te
     # narrow matrices side by side: a wide product takes less time than several narrow ones; of stacked models all would
     # be copied, and recorded trainings would round otherwise
     names = first_products(design, dims, weights)
-    if len(names) < 2 or x.shape[:-1].numel() < x.shape[-1] or core.inside_func():
+    if len(names) < 2 or not _is_wide(x):
         return weights
     made = _wide(names, weights, x)
     return {**weights, **{f"made:{name}": part for name, part in made.items()}, "made:x": x}
@@ -79,6 +90,10 @@ def _wide(names: Sequence[str], weights: dict[str, Tensor], x: Tensor) -> dict[s
     parts = [weights[name] for name in names]
     made = (x @ torch.cat(parts, 1)).split_with_sizes([part.shape[1] for part in parts], -1)
     return dict(zip(names, made, strict=True))
+
+
+def _is_wide(x: Tensor) -> bool:
+    return x.shape[:-1].numel() >= x.shape[-1] and not core.inside_func()
 
 
 def _products(plain: Cut, weights: dict[str, Tensor], x: Tensor, factor: float) -> dict[str, Tensor]:

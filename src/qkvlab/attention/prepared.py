@@ -35,20 +35,23 @@ class Prepared:
     """The matrices of a layer side by side, so that x is read once; W_Q is divided by the root where that says all.
 
     It stands as long as every parameter is as it was, see `Followed`. A layer that takes its own kernels has one for
-    these products, too (`few`).
+    these products, too (`few`), and takes the matrices of the joined form of its design, if there is one.
 
     Args:
         layer: whose weights.
         design: the layer's, or an equal form of it.
+
+    Attributes:
+        form: the design, or its joined form.
+        scoring: what is left of it for q and k that are made here.
     """
 
     def __init__(self, layer: Attention, design: Design) -> None:
-        self.design, self._weights = design, layer.projections.weights
-        self.scoring = Scoring.of(design, layer.dims, self._weights)
+        self.form, self._asked, self._weights = design, design, layer.projections.weights
         self._own = routes.takes_its_own(layer)
-        out = self._own and _is_plain(layer.out) and few.pays(layer.out.weight.T)
-        self._out = Few(layer.out.weight.T) if out else None
-        self._followed = Followed(layer, out=out)
+        self._out = self._take_out(layer) if self._own and _is_plain(layer.out) else None
+        self._followed, design = Followed(layer, out=self._out is not None), self.form
+        self.scoring = Scoring.of(design, layer.dims, self._weights)
         first = first_products(design, layer.dims, self._weights)
         self._names = [f"made:{name}" for name in first]
         parts = [self._weights[name] for name in first]
@@ -62,7 +65,7 @@ class Prepared:
         whole = torch.cat(parts, 1) if len(parts) > 1 else parts[0] if parts else None
         if whole is not None and self._own and few.pays(whole):
             self._product = Few(whole).times
-        elif whole is not None and len(parts) > 1:
+        elif whole is not None and (len(parts) > 1 or self.form is not self._asked):
             if whole.dtype == torch.bfloat16:
                 whole = whole.T.contiguous().T  # as oneDNN reads few rows fastest; MKL does not
             self._product = partial(_times, whole)
@@ -71,29 +74,39 @@ class Prepared:
             heads = design.head_sizes(layer.dims).queries
             self._direct = heads, first.index(says.asks), [(name, first.index(made)) for name, made in says.keeps]
 
+    def _take_out(self, layer: Attention) -> Callable[[Tensor], Tensor] | None:
+        # what does the product of W_O, if that is not left to the layer; a joined form may have another matrix
+        matrix = out = layer.out.weight.detach().T
+        joined = self.form.joined(layer.dims)
+        if joined is not None:
+            out = joined.settle_out(self._weights, matrix, layer.dims)
+            self.form, self._weights = joined, joined.settle(self._weights, layer.dims)
+        if few.pays(out):
+            return Few(out).times
+        return None if out is matrix else partial(_times, out)
+
     def stands(self, layer: Attention, design: Design) -> bool:
         """Whether nothing has been written to the layer's parameters since."""
-        same = self.design is design and self._own == routes.takes_its_own(layer)
-        return same and self._followed.stands(layer)
+        same = self._asked is design and self._own == routes.takes_its_own(layer)
+        return same and (self._out is None or _is_plain(layer.out)) and self._followed.stands(layer)
 
     def project(self, layer: Attention, x: Tensor, first: int) -> tuple[Tensor, Memory]:
         """Do what `Design.project` does for tokens of which the first stands at ``first``."""
         if self._product is None:
-            return self.design.project(self._weights, x, layer.dims, continued(first, x))
+            return self.form.project(self._weights, x, layer.dims, continued(first, x))
         made = self._product(x.flatten(0, 1)).view(*x.shape[:2], -1).split_with_sizes(self._columns, -1)
         if self._direct is not None:
             heads, asks, keeps = self._direct
             return split_heads(made[asks], heads), Memory({name: made[at] for name, at in keeps})
         weights = {**self._weights, **dict(zip(self._names, made, strict=True)), "made:x": x}
-        return self.design.project(weights, x, layer.dims, continued(first, x))
+        return self.form.project(weights, x, layer.dims, continued(first, x))
 
     def out(self, layer: Attention, brought: Tensor) -> Tensor:
         """Do what ``layer.out`` does."""
-        module = layer.out
-        if self._out is None or not _is_plain(module):
-            return module(brought)
-        made = self._out.times(brought.flatten(0, 1)).view(*brought.shape[:2], -1)
-        return made if module.bias is None else made.add_(module.bias)
+        if self._out is None:
+            return layer.out(brought)
+        made, bias = self._out(brought.flatten(0, 1)).view(*brought.shape[:2], -1), layer.out.bias
+        return made if bias is None else made.add_(bias)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:

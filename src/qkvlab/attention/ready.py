@@ -29,9 +29,13 @@ class Ready:
     """
 
     def __init__(self, layer: Attention) -> None:
-        self._design, self._dims = layer.design, layer.dims
+        self._dims, weights = layer.dims, layer.projections.weights
         self._followed = Followed(layer)
-        weights = layer.projections.weights
+        joined = layer.design.joined(layer.dims)
+        self._design = layer.design if joined is None else joined
+        if joined is not None:
+            with torch.no_grad():
+                weights = joined.settle(weights, layer.dims)
         self._plain, name = found(self._design, self._dims)
         self._scoring = Scoring.of(self._design, self._dims, weights)
         if name is not None:

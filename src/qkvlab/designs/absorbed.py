@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from qkvlab.contracts import Array, Dims, HeadSizes, Memory, Words
 from qkvlab.designs.design import Design, Matrix, Weights, functions
+from qkvlab.designs.joined import Folded, Joined
 
 if TYPE_CHECKING:
     from qkvlab.designs.mla import MLA
@@ -61,6 +62,11 @@ class Absorbed(Design):
     def recall(self, weights: Weights, memory: Memory, dims: Dims) -> tuple[Array, Array]:
         k = memory.kept["latent"][..., None, :, :]
         return k, k[..., : self.whole.widths(dims)[0]]
+
+    def joined(self, dims: Dims) -> Joined | None:
+        latent, asked = self.whole.widths(dims)[0], self.matrices(dims)["q"].rows
+        apart = dims.d_head * asked + latent * (dims.d_head + dims.d_value) + dims.d_value * dims.d_model
+        return Folded(self.whole) if latent * (asked + dims.d_model) <= apart else None  # numbers of each head
 
     def root(self, dims: Dims) -> float:
         return self.whole.root(dims)

@@ -23,6 +23,7 @@ from qkvlab.contracts import Array, Cost, Dims, HeadSizes, Memory, Words
 from qkvlab.designs.counting import Tally
 
 if TYPE_CHECKING:
+    from qkvlab.designs.joined import Joined
     from qkvlab.designs.projections import Projections
 
 Weights = Mapping[str, Array]
@@ -225,6 +226,10 @@ class Design(ABC):
 
     def absorbed(self) -> Design | None:
         """Return an equal design that decodes with less work from the same weights and memory, if there is one."""
+        return None
+
+    def joined(self, dims: Dims) -> Joined | None:
+        """Return an equal design of matrices that were put together beforehand, for numbers alone, if there is one."""
         return None
 
     def products(self, dims: Dims) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from qkvlab.errors import BadInput, unknown
 _WAY = re.compile(r"(?P<pattern>[A-Za-z]{3})(?:/kv(?P<groups>[0-9]{1,6}))?", re.ASCII | re.IGNORECASE)
 
 
-_OF_TENSORS = ("projections", "turning")  # the only files here that need PyTorch, which names do not
+_OF_TENSORS = ("latents", "projections", "turning")  # the only files here that need PyTorch, which names do not
 
 LONGEST = 100
 """Characters of a name; no design needs more."""

@@ -27,6 +27,7 @@ from qkvlab.designs.design import (
     split_heads,
     times,
 )
+from qkvlab.designs.joined import Joined
 from qkvlab.designs.rotation import Rotation, read
 from qkvlab.errors import BadInput, Refusal
 
@@ -133,10 +134,17 @@ class MLA(Design):
         asked = ("q", "qr") if self.query_latent is None else ("dq",)
         return tuple(name for name in (*asked, "dkv", "kr") if name in self.matrices(dims))
 
+    def asking(self, weights: Weights, x: Array) -> Array:
+        """Make what queries are made of: x, or a latent of it."""
+        return x if self.query_latent is None else self.normed(times(x, weights, "dq"), weights["dq_gain"])
+
+    def normed(self, latent: Array, gain: Array) -> Array:
+        """Divide a latent by its root mean square; each number has a gain."""
+        return rms_normed(latent, EPSILON) * gain
+
     def asked(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> tuple[Array, Array | None]:
         """Make the two parts of q, what stays (..., h, t, d_head) and what turns (..., h, t, turned)."""
-        if self.query_latent is not None:
-            x = rms_normed(times(x, weights, "dq"), EPSILON) * weights["dq_gain"]
+        x = self.asking(weights, x)
         still = split_heads(times(x, weights, "q"), dims.heads)
         if self.rotation is None:
             return still, None
@@ -147,7 +155,7 @@ class MLA(Design):
         return still if turned is None else functions(x).concat([still, turned], -1)
 
     def remember(self, weights: Weights, x: Array, dims: Dims, positions: Array | None) -> Memory:
-        kept = rms_normed(times(x, weights, "dkv"), EPSILON) * weights["dkv_gain"]
+        kept = self.normed(times(x, weights, "dkv"), weights["dkv_gain"])
         if self.rotation is not None:
             turned = self.rotation.level.turn(split_heads(times(x, weights, "kr"), 1), positions)
             kept = functions(x).concat([kept, join_heads(turned)], -1)
@@ -168,6 +176,9 @@ class MLA(Design):
 
     def absorbed(self) -> Design:
         return Absorbed(self)
+
+    def joined(self, dims: Dims) -> Joined | None:
+        return None if self.rotation is None else Joined(self)  # else nothing is put beside anything
 
 
 def _gain(width: int) -> Matrix:

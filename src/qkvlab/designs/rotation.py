@@ -112,17 +112,29 @@ class Rotation:
 
         Angles are made in float64 and the turning is done in float32 at least, whatever the heads are.
         """
-        channels = self.first or heads.shape[-1]
-        known = _known_places(heads, positions)
-        if known is not None:
-            cos, sin = _tables_of(self, channels, known, heads.dtype)
-        else:
-            cos, sin = self._tables(channels, heads, places(heads, positions))
+        cos, sin = self._angles(heads, positions)
         if _records(heads):
             from qkvlab.designs.turning import Turning
 
             return Turning.apply(heads, cos, sin, self._turned)
         return self._turned(heads, cos, sin)
+
+    def turn_last(self, heads: Array, channels: int, positions: Array | None, *, back: bool = False) -> None:
+        """Turn the last channels of heads (..., h, t, c), or turn them back, where they lie; nobody else reads them."""
+        last = heads[..., heads.shape[-1] - channels :]
+        known = _known_places(last, positions)
+        if known is not None and self.pairing == "interleaved" and self.first is None and _can_be_complex(last):
+            turns = _complex_of(self, channels, known, last.dtype)
+            _as_complex(last).mul_(turns.conj() if back else turns)
+        else:
+            cos, sin = self._angles(last, positions)
+            last[...] = self._turned(last, cos, -sin if back else sin)
+
+    def _angles(self, heads: Array, positions: Array | None) -> tuple[Array, Array]:
+        channels, known = self.first or heads.shape[-1], _known_places(heads, positions)
+        if known is not None:
+            return _tables_of(self, channels, known, heads.dtype)
+        return self._tables(channels, heads, places(heads, positions))
 
     def _turned(self, heads: Array, cos: Array, sin: Array) -> Array:
         channels, f = 2 * cos.shape[-1], functions(heads)
@@ -163,6 +175,12 @@ def _tables_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> 
         return rotation._tables(channels, like, torch.arange(places.start, places.stop)[:, None])
 
 
+@lru_cache(maxsize=16)
+def _complex_of(rotation: Rotation, channels: int, places: range, dtype: Any) -> Array:
+    cos, sin = _tables_of(rotation, channels, places, dtype)
+    return functions(cos).complex(cos, sin)
+
+
 def _records(x: Array) -> bool:
     # whether autograd may ask for the gradient, and nobody else looks: compilers and `torch.func` read formulas best
     return _is_plain(x) and functions(x).is_grad_enabled()
@@ -197,8 +215,16 @@ def _neighbours(x: Array, cos: Array, sin: Array) -> Array:
         a, b = x[..., ::2], x[..., 1::2]
         return f.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
     # as complex numbers: one pass instead of seven
-    pairs = at_least_single(x, x).reshape(*x.shape[:-1], x.shape[-1] // 2, 2)
-    return f.view_as_real(f.view_as_complex(pairs) * f.complex(cos, sin)).reshape(x.shape)
+    return f.view_as_real(_as_complex(at_least_single(x, x)) * f.complex(cos, sin)).reshape(x.shape)
+
+
+def _as_complex(x: Array) -> Array:
+    # a view of neighbours (a, b) as a + b i
+    return functions(x).view_as_complex(x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2))
+
+
+def _can_be_complex(x: Array) -> bool:
+    return _only_numbers(x) and _lie_at_even_places(x) and x.dtype in (functions(x).float32, functions(x).float64)
 
 
 def _only_numbers(x: Array) -> bool:

@@ -14,6 +14,7 @@
 #include <new>
 #include <numeric>
 #include <utility>
+#include <vector>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -509,15 +510,8 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
 #if C % 16 == 0 && E % 16 == 0
 namespace {
 
-constexpr int SOME = 4;  // queries that share what is read of a key or a value
+constexpr int MOST = 8, LEAST = 4;  // heads that share what is read of a key or a value; fewer read it one by one
 
-// a number that stays in a register, instead of being read from memory for each product
-inline V held(V x) {
-#ifdef __x86_64__
-    asm("" : "+v"(x));
-#endif
-    return x;
-}
 
 // ask for N numbers that are read next: where there is more to compute than to read, memory works meanwhile
 template <int N>
@@ -525,27 +519,64 @@ inline void fetch(const X *p) {
     for (int i = 0; i < N; i += 64 / sizeof(X)) __builtin_prefetch(p + i);
 }
 
-// of two vectors of runs of N numbers: one of runs of N / 2, each the sum of a run's halves, a's before b's
-template <int N, int... i>
-inline V folded(const V &a, const V &b, std::integer_sequence<int, i...>) {
-    constexpr int H = N / 2;
+template <int... i>
+inline V shuffled(const V &a, const V &b) {
 #ifdef __clang__
-    return __builtin_shufflevector(a, b, (i / H * N + i % H)...) +
-           __builtin_shufflevector(a, b, (i / H * N + i % H + H)...);
+    return __builtin_shufflevector(a, b, i...);
 #else
-    return __builtin_shuffle(a, b, I{(i / H * N + i % H)...}) + __builtin_shuffle(a, b, I{(i / H * N + i % H + H)...});
+    return __builtin_shuffle(a, b, I{i...});
 #endif
 }
 
-// the totals of L vectors
-template <int N = L>
-inline V totals(V *x) {
+template <int... i>
+inline V paired(const V &a, const V &b, std::integer_sequence<int, i...>) {
+    return shuffled<2 * i...>(a, b) + shuffled<2 * i + 1 ...>(a, b);
+}
+
+// the sums of every N neighbours in N vectors
+template <int N>
+inline V neighbours(V *x) {
     if constexpr (N == 1) {
         return x[0];
     } else {
-        for (int i = 0; i < N / 2; i++) x[i] = folded<N>(x[2 * i], x[2 * i + 1], std::make_integer_sequence<int, L>());
-        return totals<N / 2>(x);
+        for (int i = 0; i < N / 2; i++) x[i] = paired(x[2 * i], x[2 * i + 1], std::make_integer_sequence<int, L>());
+        return neighbours<N / 2>(x);
     }
+}
+
+template <int BY, int... i>
+inline V rotated(const V &x, std::integer_sequence<int, i...>) {
+    return shuffled<(i + BY) % L...>(x, x);
+}
+
+// joins all numbers whose places are alike modulo N
+template <class Join, int N>
+inline V alike(V x) {
+    if constexpr (N == L) {
+        return x;
+    } else {
+        return alike<Join, 2 * N>(Join::of(x, rotated<N>(x, std::make_integer_sequence<int, L>())));
+    }
+}
+
+// N numbers, again and again
+template <int N>
+inline V repeated(const float *p) {
+    static_assert(N == 1 || N == 2 || (N == 4 && L == 16));
+    V y;
+    if constexpr (N == 1) {
+        y = V{} + *p;
+    } else if constexpr (N == 2) {
+        typedef int64_t J __attribute__((vector_size(4 * L)));
+        int64_t two;
+        std::memcpy(&two, p, sizeof two);
+        const J all = J{} + two;
+        std::memcpy(&y, &all, sizeof y);
+    } else {
+        typedef float W __attribute__((vector_size(16), aligned(4), may_alias));
+        asm("vbroadcastf32x4 %1, %0" : "=v"(y) : "m"(*reinterpret_cast<const W *>(p)));  // which compilers do not find
+    }
+    return y;
 }
 
 // what is read one row after the other, where it lies
@@ -568,36 +599,11 @@ inline void scores_of_few(const float *queries, int64_t rows, Lines keys, int64_
     }
 }
 
-// the same for groups of SOME rows, whose products of several keys are added up together; writes a few more
-inline void scores_of_many(const float *queries, int64_t rows, Lines keys, Lines values, int64_t count, float *to) {
-    constexpr int TOGETHER = L / SOME;
-    for (int64_t s = 0; s < count; s += TOGETHER) {
-        const X *key[TOGETHER];
-        for (int n = 0; n < TOGETHER; n++) {
-            key[n] = keys.of(std::min(s + n, count - 1));
-            fetch<E>(values.of(std::min(s + n, count - 1)));
-        }
-        for (int64_t first = 0; first < rows; first += SOME) {
-            V sum[L] = {};
-            for (int i = 0; i < C; i += L) {
-                V asked[SOME];
-                for (int r = 0; r < SOME; r++) asked[r] = held(at(queries + (first + r) * C + i));
-                for (int n = 0; n < TOGETHER; n++) {
-                    const V x = read(key[n] + i);
-                    for (int r = 0; r < SOME; r++) sum[r * TOGETHER + n] += x * asked[r];
-                }
-            }
-            const V found = totals(sum);
-            for (int r = 0; r < SOME; r++)
-                std::memcpy(to + (first + r) * KEYS_ONCE + s, reinterpret_cast<const float *>(&found) + r * TOGETHER,
-                            TOGETHER * sizeof(float));
-        }
-    }
-}
-
-// to[r] = keep[r] * to[r] + weights of ROWS queries times values, from channel c on; `next` are keys that are read next
+// to[r] = keep[r] * to[r] + weights of ROWS queries times values, from channel c on. Query r weighs key s by
+// weights[r * across + s * along]; `next` are keys that are read next
 template <int ROWS, int c = 0>
-inline void sums_once(const float *weights, Lines values, Lines next, int64_t count, const float *keep, float *to) {
+inline void sums_once(const float *weights, int64_t across, int64_t along, Lines values, Lines next, int64_t count,
+                      const float *keep, float *to) {
     constexpr int VECTORS = std::min((E - c) / L, L / ROWS);  // as many sums as registers hold
     V sum[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
@@ -606,12 +612,13 @@ inline void sums_once(const float *weights, Lines values, Lines next, int64_t co
         if (ROWS > 1 && next.first) fetch<C>(next.of(s));
         for (int i = 0; i < VECTORS; i++) {
             const V x = read(values.of(s) + c + i * L);
-            for (int r = 0; r < ROWS; r++) sum[r][i] += weights[r * KEYS_ONCE + s] * x;
+            for (int r = 0; r < ROWS; r++) sum[r][i] += weights[r * across + s * along] * x;
         }
     }
     for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < VECTORS; i++) at(to + r * E + c + i * L) = sum[r][i];
-    if constexpr (c + VECTORS * L < E) sums_once<ROWS, c + VECTORS * L>(weights, values, {}, count, keep, to);
+    if constexpr (c + VECTORS * L < E)
+        sums_once<ROWS, c + VECTORS * L>(weights, across, along, values, {}, count, keep, to);
 }
 
 // weights of a query, which were scores, to exponentials; returns by how much those of earlier keys shrink
@@ -626,6 +633,131 @@ inline float shared_once(float *row, int64_t count, float &most, float &whole) {
     return keep;
 }
 
+inline void write_once(float *brought, float whole, X *to) {
+    const float scale = whole == 0 ? 0 : 1 / whole;
+    for (int i = 0; i < E; i += L) at(brought + i) *= scale;
+    write_rows<E>(brought, 1, to, 0);
+}
+
+// what the heads that share a key head ask: `q` and `out` are those of the first
+struct Asked {
+    const X *q;
+    X *out;
+    int64_t from_query, from_out, heads, count;
+    Lines keys, values;
+    float scale;
+
+    Lines keys_from(int64_t s) const { return {keys.of(s), keys.stride}; }
+    Lines values_from(int64_t s) const { return {values.of(s), values.stride}; }
+};
+
+// fewer heads than LEAST, each by itself
+inline void one_by_one(const Asked &asked, Room &room) {
+    room.make(LEAST * (C + KEYS_ONCE + E) + 3 * L);
+    float *queries = room.take(LEAST * C), *weights = room.take(LEAST * KEYS_ONCE), *brought = room.take(LEAST * E);
+    float top[LEAST], whole[LEAST] = {};
+    std::fill(top, top + LEAST, NONE);
+    std::fill(brought, brought + LEAST * E, 0.0f);
+    for (int64_t r = 0; r < asked.heads; r++)
+        read_rows<C>(asked.q + r * asked.from_query, 0, 1, asked.scale, queries + r * C);
+    for (int64_t block = 0; block < asked.count; block += KEYS_ONCE) {
+        const int64_t count = std::min<int64_t>(KEYS_ONCE, asked.count - block);
+        scores_of_few(queries, asked.heads, asked.keys_from(block), count, weights);
+        float keep[LEAST];
+        for (int64_t r = 0; r < asked.heads; r++)
+            keep[r] = shared_once(weights + r * KEYS_ONCE, count, top[r], whole[r]);
+        for (int64_t r = 0; r < asked.heads; r++)
+            sums_once<1>(weights + r * KEYS_ONCE, 0, 1, asked.values_from(block), {}, count, keep + r, brought + r * E);
+    }
+    for (int64_t r = 0; r < asked.heads; r++) write_once(brought + r * E, whole[r], asked.out + r * asked.from_out);
+}
+
+// HEADS queries at a time. A vector holds a number of each of them, as often as there is room: G times. So sums over
+// channels end where they belong, instead of being added up across a vector for each key and query.
+template <int HEADS>
+struct Sharing {
+    static constexpr int G = L / HEADS, ABREAST = HEADS, NUMBERS = HEADS * (C + KEYS_ONCE + E);
+    float *queries;  // (C / G, HEADS, G)
+    float *weights;  // (KEYS_ONCE, HEADS)
+    float *brought;  // (HEADS, E)
+    V most, whole;
+
+    explicit Sharing(float *room)
+        : queries(room), weights(queries + HEADS * C), brought(weights + HEADS * KEYS_ONCE), most(V{} + NONE), whole{} {
+        std::fill(room, room + NUMBERS, 0.0f);  // heads that only fill a vector up ask for nothing
+    }
+    void ask(int64_t r, const X *q, float scale) {
+        for (int c = 0; c < C; c++) queries[c / G * L + r * G + c % G] = number(q[c]) * scale;
+    }
+    // weights[s][r]: the scores of `count` keys, and NONE up to a whole vector of them. Not inlined, nor is `add`: what
+    // either holds in registers the other would have to leave in memory
+    __attribute__((noinline)) void score(Lines keys, Lines values, int64_t count) {
+        for (int64_t s = 0; s < count; s += ABREAST) {
+            const float *key[ABREAST];
+#if HALF
+            alignas(64) float numbers[ABREAST][C];
+#endif
+            for (int n = 0; n < ABREAST; n++) {
+                const X *here = keys.of(std::min(s + n, count - 1));
+#if HALF
+                for (int i = 0; i < C; i += L) at(numbers[n] + i) = read(here + i);
+                key[n] = numbers[n];
+#else
+                key[n] = here;
+#endif
+            }
+            V sum[ABREAST] = {};
+            for (int i = 0; i < C; i += L) {
+                if (i < E)
+                    for (int n = 0; n < ABREAST; n++) __builtin_prefetch(values.of(s + n) + i);
+                for (int c = i; c < i + L; c += G) {
+                    const V asked = at(queries + c * HEADS);
+                    for (int n = 0; n < ABREAST; n++) sum[n] += repeated<G>(key[n] + c) * asked;
+                }
+            }
+            for (int n = 0; n < ABREAST; n += G) {
+                at(weights + (s + n) * HEADS) = neighbours<G>(sum + n);
+            }
+        }
+        std::fill(weights + count * HEADS, weights + up(count, ABREAST) * HEADS, NONE);
+    }
+    __attribute__((noinline)) void add(Lines values, Lines next, int64_t count) {
+        V high = most, sum{};
+        for (int64_t s = 0; s < count * HEADS; s += L) high = Larger::of(high, at(weights + s));
+        high = alike<Larger, HEADS>(high);
+        const V base = high == NONE ? V{} : high, keep = exponential(most - base);
+        for (int64_t s = 0; s < count * HEADS; s += L) sum += at(weights + s) = exponential(at(weights + s) - base);
+        whole = whole * keep + sum, most = high;
+        sums_once<HEADS>(weights, 1, HEADS, values, next, count, reinterpret_cast<const float *>(&keep), brought);
+    }
+};
+
+template <int HEADS>
+inline void together(const Asked &asked, Room &room) {
+    const int64_t tiles = up(asked.heads, HEADS) / HEADS;
+    std::vector<Sharing<HEADS>> found;
+    room.make(tiles * Sharing<HEADS>::NUMBERS);
+    for (int64_t i = 0; i < tiles; i++) {
+        found.emplace_back(room.take(Sharing<HEADS>::NUMBERS));
+        for (int64_t r = 0; r < std::min<int64_t>(HEADS, asked.heads - i * HEADS); r++)
+            found[i].ask(r, asked.q + (i * HEADS + r) * asked.from_query, asked.scale);
+    }
+    for (int64_t block = 0; block < asked.count; block += KEYS_ONCE) {
+        const int64_t count = std::min<int64_t>(KEYS_ONCE, asked.count - block);
+        const bool more = block + 2 * KEYS_ONCE <= asked.count;
+        const Lines keys = asked.keys_from(block), values = asked.values_from(block);
+        for (int64_t i = 0; i < tiles; i++) {
+            found[i].score(keys, values, count);
+            found[i].add(values, i == 0 && more ? asked.keys_from(block + KEYS_ONCE) : Lines{}, count);
+        }
+    }
+    for (int64_t i = 0; i < tiles; i++) {
+        const V whole = alike<Sum, HEADS>(found[i].whole);
+        for (int64_t r = 0; r < std::min<int64_t>(HEADS, asked.heads - i * HEADS); r++)
+            write_once(found[i].brought + r * E, whole[r], asked.out + (i * HEADS + r) * asked.from_out);
+    }
+}
+
 }  // namespace
 
 // One query for each head: what a step of decoding asks. All heads that share a key head read it together, once and where
@@ -634,54 +766,22 @@ inline float shared_once(float *row, int64_t count, float &most, float &whole) {
 extern "C" int once(const X *q, const X *k, const X *v, X *out, const int64_t *numbers, float root) {
     const Call &call = call_of(numbers);
     const int64_t *q_step = step_of(numbers, 0), *k_step = step_of(numbers, 1), *v_step = step_of(numbers, 2);
-    const int64_t *out_step = step_of(numbers, 3);
-    const int64_t rows = call.per_key(), tall = rows < SOME ? rows : up(rows, SOME), S = call.keys;
+    const int64_t *out_step = step_of(numbers, 3), heads = call.per_key();
     std::atomic<bool> failed{false};
     in_parts(call.models * call.batch * call.key_heads, call.threads, [&](int64_t from, int64_t to) {
         static thread_local Room room;
         try {
-            room.make(tall * (C + E + KEYS_ONCE + 3) + 6 * L);
+            for (int64_t n = from; n < to; n++) {
+                const int64_t g = n % call.key_heads, b = n / call.key_heads % call.batch;
+                const int64_t m = n / call.key_heads / call.batch;
+                const Asked asked{head_of(q, q_step, m, b, g * heads), head_of(out, out_step, m, b, g * heads),
+                                  q_step[2], out_step[2], heads, call.keys,
+                                  {head_of(k, k_step, m, b, g), k_step[3]}, {head_of(v, v_step, m, b, g), v_step[3]},
+                                  1 / root};
+                (heads < LEAST ? one_by_one : heads == LEAST ? together<LEAST> : together<MOST>)(asked, room);
+            }
         } catch (const std::bad_alloc &) {
             failed = true;
-            return;
-        }
-        float *queries = room.take(tall * C), *brought = room.take(tall * E), *weights = room.take(tall * KEYS_ONCE);
-        float *top = room.take(tall), *whole = room.take(tall), *keep = room.take(tall);
-        // rows that only fill a tile up weigh nothing
-        std::fill(queries, queries + tall * C, 0.0f);
-        std::fill(keep, keep + tall, 0.0f);
-        for (int64_t n = from; n < to; n++) {
-            const int64_t g = n % call.key_heads, b = n / call.key_heads % call.batch, m = n / call.key_heads / call.batch;
-            for (int64_t r = 0; r < rows; r++) {
-                read_rows<C>(head_of(q, q_step, m, b, g * rows + r), 0, 1, 1 / root, queries + r * C);
-                top[r] = NONE, whole[r] = 0;
-            }
-            std::memset(brought, 0, tall * E * sizeof(float));
-            for (int64_t block = 0; block < S; block += KEYS_ONCE) {
-                const int64_t count = std::min<int64_t>(KEYS_ONCE, S - block);
-                const Lines keys{head_of(k, k_step, m, b, g) + block * k_step[3], k_step[3]};
-                const Lines values{head_of(v, v_step, m, b, g) + block * v_step[3], v_step[3]};
-                if (rows < SOME)
-                    scores_of_few(queries, rows, keys, count, weights);
-                else
-                    scores_of_many(queries, tall, keys, values, count, weights);
-                for (int64_t r = 0; r < rows; r++)
-                    keep[r] = shared_once(weights + r * KEYS_ONCE, count, top[r], whole[r]);
-                if (rows < SOME)
-                    for (int64_t r = 0; r < rows; r++)
-                        sums_once<1>(weights + r * KEYS_ONCE, values, {}, count, keep + r, brought + r * E);
-                else
-                    for (int64_t r = 0; r < tall; r += SOME) {
-                        const bool more = r == 0 && block + 2 * KEYS_ONCE <= S;
-                        const Lines next{more ? keys.of(KEYS_ONCE) : nullptr, k_step[3]};
-                        sums_once<SOME>(weights + r * KEYS_ONCE, values, next, count, keep + r, brought + r * E);
-                    }
-            }
-            for (int64_t r = 0; r < rows; r++) {
-                const float scale = whole[r] == 0 ? 0 : 1 / whole[r];
-                for (int i = 0; i < E; i += L) at(brought + r * E + i) *= scale;
-                write_rows<E>(brought + r * E, 1, head_of(out, out_step, m, b, g * rows + r), 0);
-            }
         }
     });
     return !failed;
