@@ -31,6 +31,8 @@ ENDS = 14
 # of an exam, without gradients
 LOOK_FULL, LOOK_ACROSS, LOOK_HIDDEN, LOOK_SCORES, LOOK_LOGITS = 14, 3, 2, 3, 2.25
 TRACED_SCORES = 5
+WORKSPACE = 128 * 2**20
+"""Of a recorded step on a CUDA card, for its libraries: what the smallest groups on one H200 took beside their tensors."""
 DRAWN = 2
 """Copies of the data that drawing them leaves behind, beside the data themselves."""
 
@@ -152,7 +154,7 @@ def on_device(network: Network, design: Design, *, steps: int, group: int) -> in
     found = of_worker(network, design, steps=steps, group=group, base=0)
     held = found.weights + found.gradients + found.moments + found.data // (1 + DRAWN)
     exam = exam_numbers(network, design)
-    return held + max(found.activations, round(group * max(exam.width + exam.scores, exam.logits) * SINGLE))
+    return WORKSPACE + held + max(found.activations, round(group * max(exam.width + exam.scores, exam.logits) * SINGLE))
 
 
 def peak() -> int:
