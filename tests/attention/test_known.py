@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from qkvlab import Attention
 from qkvlab.attention import known
@@ -130,6 +131,16 @@ def test_a_replaced_way_out_is_taken():
     layer(x, causal=True), layer(x, causal=True)
     layer.out = nn.Linear(D, 5)
     assert layer(x, causal=True).shape == (2, TOKENS, 5)
+
+
+def test_a_compiled_layer_is_not_compiled_again_for_what_eager_calls_keep():
+    torch.compiler.reset()
+    layer, counter = made(), CompileCounter()
+    compiled = torch.compile(layer, backend=counter, fullgraph=True)
+    for tokens in range(4, 9):
+        compiled(drawn(2, TOKENS), causal=True)
+        layer(drawn(1, tokens)), layer(drawn(1, tokens))
+    assert counter.frame_count == 1
 
 
 def test_only_so_many_kinds_are_kept():

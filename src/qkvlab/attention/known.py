@@ -37,7 +37,12 @@ class Known:
 
     def of(self, layer: Attention, x: Tensor, causal: Causal) -> Attend | None:
         """Return what attends in a call of a known kind, None for one that has to be looked at."""
-        return self._attend.get(kind) if self._attend and (kind := _kind(layer, x, causal)) else None
+        if (
+            torch.compiler.is_compiling() or not self._attend
+        ):  # first, or a graph would stand and fall with what is kept
+            return None
+        kind = _kind(layer, x, causal)
+        return None if kind is None else self._attend.get(kind)
 
     def keep(
         self, layer: Attention, x: Tensor, causal: Causal, q: Tensor, k: Tensor, v: Tensor, visible: Visible,
@@ -58,10 +63,12 @@ class Known:
 
 
 def _kind(layer: Attention, x: Tensor, causal: Causal) -> tuple[Any, ...] | None:
+    if torch.compiler.is_compiling():
+        return None
     # 1 is equal to True, and is refused
     if not (causal is True or causal is False) or type(x) is not Tensor or x.is_nested or x.layout != torch.strided:
         return None
-    if torch.compiler.is_compiling() or core.inside_func() or torch.is_autocast_enabled(x.device.type):
+    if core.inside_func() or torch.is_autocast_enabled(x.device.type):
         return None
     weight = getattr(layer.out, "weight", None)
     if weight is None or weight.dtype != x.dtype or weight.device != x.device:
