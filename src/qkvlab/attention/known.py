@@ -37,9 +37,8 @@ class Known:
 
     def of(self, layer: Attention, x: Tensor, causal: Causal) -> Attend | None:
         """Return what attends in a call of a known kind, None for one that has to be looked at."""
-        if (
-            torch.compiler.is_compiling() or not self._attend
-        ):  # first, or a graph would stand and fall with what is kept
+        # asked first, or a graph would stand and fall with what is kept
+        if torch.compiler.is_compiling() or not self._attend:
             return None
         kind = _kind(layer, x, causal)
         return None if kind is None else self._attend.get(kind)

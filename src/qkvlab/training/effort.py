@@ -22,8 +22,8 @@ REACHED_FLOPS, REACHED_BYTES = 0.6, 0.8
 """Shares of the published peaks that batched products of a few dozen rows and passes over memory are taken to reach."""
 LAUNCH = 3e-6
 """Seconds that a kernel is taken to wait for the one before it, in steps that a card repeats by itself (`recorded`).
-All three were chosen by nine groups on one H200 (`benchmarks/card.py`): they give the rates of eight within 16 %, of the
-ninth within 39 %."""
+All three were chosen by nine groups on one H200 (`benchmarks/card.py`): they give the rates of eight within 16 %, of
+the ninth within 39 %."""
 KERNELS, KERNELS_PER_LAYER = 110, 100
 """Of one step, as PyTorch's dispatcher counted them for the models here: 208, 305 and 499 in 1, 2 and 4 layers."""
 PASSES, STATE_PASSES = 5, 12

@@ -32,7 +32,7 @@ ENDS = 14
 LOOK_FULL, LOOK_ACROSS, LOOK_HIDDEN, LOOK_SCORES, LOOK_LOGITS = 14, 3, 2, 3, 2.25
 TRACED_SCORES = 5
 WORKSPACE = 128 * 2**20
-"""Of a recorded step on a CUDA card, for its libraries: what the smallest groups on one H200 took beside their tensors."""
+"""Of a recorded step on a CUDA card, for its libraries: what small groups on one H200 took beside their tensors."""
 DRAWN = 2
 """Copies of the data that drawing them leaves behind, beside the data themselves."""
 
