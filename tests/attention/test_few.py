@@ -67,7 +67,7 @@ PLANTED = {
     "the last columns are left out": ("(columns + COLUMNS - 1) / COLUMNS", "columns / COLUMNS"),
     "the last rows are left out": ("for (; r < rows; r++)", "for (; false;)"),
     "sums end early": ("std::min(begin + DEPTH, depth)", "std::min(DEPTH, depth)"),
-    "rows are mixed up": ("x + r * depth", "x + (rows - 1 - r) * depth"),
+    "rows are mixed up": ("x + r * depth", "x + (r ? r - 1 : 0) * depth"),  # none beyond the first or last
     "one long sum": ("constexpr int64_t DEPTH = 128", "constexpr int64_t DEPTH = 1 << 30"),
 }
 
