@@ -370,6 +370,11 @@ def test_kernels_are_kept_on_disk_and_what_is_spoilt_is_made_again(monkeypatch, 
         said = [f"-D{name}={value}" for name, value in ({"C": 8, "E": 8, "MASKED": 0, "HALF": 0} | change).items()]
         source = kernel._FOLDER / "native.cpp"
         assert (kernel._mark(source, kernel.compiler(), said) == kept.stem) == (not change)
+    changed = nothing_compiled / "vectors.h"
+    changed.write_text(kernel._SHARED.read_text() + "\n")
+    monkeypatch.setattr(kernel, "_SHARED", changed)  # what all share is part of each
+    said = ["-DC=8", "-DE=8", "-DMASKED=0", "-DHALF=0"]
+    assert kernel._mark(source, kernel.compiler(), said) != kept.stem
 
 
 def test_a_full_disk_leaves_no_part_of_a_kernel(monkeypatch, nothing_compiled):

@@ -17,6 +17,8 @@ import platformdirs
 import torch
 
 _FOLDER = Path(__file__).parent
+_SHARED = _FOLDER / "vectors.h"
+"""What kernels have in common."""
 _CALLED_BY_PROGRAMS = ("product",)
 """Kernels that PyTorch's compiled programs call by name, so that names must be seen by all that is loaded later."""
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
@@ -79,7 +81,7 @@ def _compile(source: Path, found: str, said: list[str], made: Path) -> None:
     error = ""
     for threads in (["-fopenmp"], []):  # a compiler may come without OpenMP: then one thread works
         try:
-            command = [found, *_FLAGS, *threads, *said, source, "-o", made]
+            command = [found, *_FLAGS, *threads, *said, f"-I{_SHARED.parent}", source, "-o", made]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return
         except subprocess.CalledProcessError as refused:
@@ -90,12 +92,13 @@ def _compile(source: Path, found: str, said: list[str], made: Path) -> None:
 
 
 def _mark(source: Path, found: str, said: list[str]) -> str:
-    """Tell kernels apart by all that makes one: source, flags, compiler and processor."""
+    """Tell kernels apart by all that makes one: sources, flags, compiler and processor."""
     try:
         processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         processor = platform.processor()
-    parts = [source.read_text(), *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
+    sources = (each.read_text() for each in (source, _SHARED))
+    parts = [*sources, *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
 
 

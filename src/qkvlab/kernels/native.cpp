@@ -15,19 +15,11 @@
 #include <numeric>
 #include <utility>
 #include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
+#include "vectors.h"
 
 namespace {
 
-// numbers of a vector, as long as registers are: longer ones are split badly; and rows of a tile: so many sums are under
-// way at once that none waits for the one before, and no more than there are registers
-#ifdef __AVX512F__
-constexpr int L = 16, R = 8;
-#else
-constexpr int L = 8, R = 4;
-#endif
 constexpr int P = 2 * L;     // keys of a panel, whose channels stand one behind the other
 constexpr int QUERIES = 64;  // of a block
 constexpr int KEYS = 512;    // of a block: up to so many need no second look
@@ -35,9 +27,6 @@ constexpr int KEYS_ONCE = 128;  // of a block that is read once, by one query of
 constexpr int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 constexpr int CL = up(C, L), EL = up(E, L);
 constexpr float NONE = -INFINITY;
-
-typedef float V __attribute__((vector_size(4 * L)));
-typedef int32_t I __attribute__((vector_size(4 * L)));
 
 #if HALF
 typedef uint16_t X;
@@ -252,23 +241,6 @@ inline const int64_t *step_of(const int64_t *numbers, int i) { return numbers + 
 template <class T>
 inline T *head_of(T *x, const int64_t *step, int64_t m, int64_t b, int64_t h) {
     return x + m * step[0] + b * step[1] + h * step[2];
-}
-
-// calls work(begin, end) for parts of 0 to `count`, a thread each
-template <class Work>
-void in_parts(int64_t count, int64_t threads, Work work) {
-#ifdef _OPENMP
-    threads = std::max<int64_t>(1, std::min(threads, count));
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        {
-            const int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
-            work(count * i / n, count * (i + 1) / n);
-        }
-        return;
-    }
-#endif
-    work(0, count);
 }
 
 // A tile: R queries from `row` on and the keys of a block that any of them sees.

@@ -11,25 +11,15 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
+#include "vectors.h"
 
 namespace {
 
-// numbers of a vector, and rows of a that share what is read of b: as many sums as registers
-#ifdef __AVX512F__
-constexpr int L = 16, R = 8;
-#else
-constexpr int L = 8, R = 4;
-#endif
 constexpr int VECTORS = 3;      // of a panel's row, at most
 constexpr int64_t ROWS = 256;   // of a that pass by all panels while they are in the second cache
 constexpr int64_t PANELS = 11;  // that are in it with them
 constexpr int64_t FAR = 512;    // bytes from one column of a to the next
-
-typedef float V __attribute__((vector_size(4 * L)));
-typedef int32_t I __attribute__((vector_size(4 * L)));
 
 // a matrix: number (i, j) stands at first[i * down + j * right]
 template <class X>
@@ -290,7 +280,7 @@ int products(const void *a, const int64_t *a_step, const void *b, const int64_t 
     typedef typename N::X X;
     const int64_t tiles = (rows + R - 1) / R, count = models * tiles;
     bool done = true;
-    const auto work = [&](int64_t from, int64_t end) {
+    in_parts(count, threads, [&](int64_t from, int64_t end) {
         while (from < end) {
             const int64_t m = from / tiles, first = from % tiles, last = std::min(tiles, first + end - from);
             if (!product<N>({(const X *)a + m * a_step[0], a_step[1], a_step[2]},
@@ -299,19 +289,7 @@ int products(const void *a, const int64_t *a_step, const void *b, const int64_t 
                 done = false;
             from += last - first;
         }
-    };
-#ifdef _OPENMP
-    threads = std::max<int64_t>(1, std::min(threads, count));
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        {
-            const int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
-            work(count * i / n, count * (i + 1) / n);
-        }
-        return done;
-    }
-#endif
-    work(0, count);
+    });
     return done;
 }
 

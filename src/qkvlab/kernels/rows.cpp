@@ -4,22 +4,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
+#include "vectors.h"
 
 namespace {
 
-// numbers of a vector, vectors of a panel's row, and rows of x that share what is read of it: as many sums as registers
-#ifdef __AVX512F__
-constexpr int L = 16, R = 8;
-#else
-constexpr int L = 8, R = 4;
-#endif
-constexpr int VECTORS = 3, COLUMNS = VECTORS * L;
+constexpr int VECTORS = 3, COLUMNS = VECTORS * L;  // of a panel's row
 constexpr int64_t DEPTH = 128;  // products of a sum that stands alone, as errors grow with their number
-
-typedef float V __attribute__((vector_size(4 * L)));
 
 // ROWS rows of x times a panel, of which `wide` columns are written
 template <int ROWS>
@@ -47,7 +38,7 @@ extern "C" int columns() { return COLUMNS; }
 extern "C" void times(const float *x, const float *panels, float *to, int64_t rows, int64_t depth, int64_t columns,
                       int64_t threads) {
     const int64_t count = (columns + COLUMNS - 1) / COLUMNS;
-    const auto work = [&](int64_t from, int64_t end) {
+    in_parts(count, threads, [&](int64_t from, int64_t end) {
         for (int64_t p = from; p < end; p++) {
             const float *panel = panels + p * depth * COLUMNS;
             const int64_t wide = std::min<int64_t>(COLUMNS, columns - p * COLUMNS);
@@ -59,17 +50,5 @@ extern "C" void times(const float *x, const float *panels, float *to, int64_t ro
             for (; r + R / 2 <= rows; r += R / 2) some(panel_times<R / 2>, r);
             for (; r < rows; r++) some(panel_times<1>, r);
         }
-    };
-#ifdef _OPENMP
-    threads = std::max<int64_t>(1, std::min(threads, count));
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        {
-            const int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
-            work(count * i / n, count * (i + 1) / n);
-        }
-        return;
-    }
-#endif
-    work(0, count);
+    });
 }

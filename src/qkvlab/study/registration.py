@@ -78,7 +78,7 @@ def source_hash(task_names: Iterable[str]) -> str:
     paths = {*_SHARED_FILES, *(path for name in task_names for path in tasks.find(name).sources)}
     for folder in _SHARED_FOLDERS:
         files = (file.name for file in root.joinpath(folder).iterdir())
-        paths |= {f"{folder}/{name}" for name in files if name.endswith((".py", ".cpp"))}
+        paths |= {f"{folder}/{name}" for name in files if name.endswith((".py", ".cpp", ".h"))}
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + root.joinpath(path).read_bytes() + b"\0")
     return digest.hexdigest()[:16]
