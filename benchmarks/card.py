@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 import loop
-from engine import POINTS, SETTING, flops, sized
+from engine import POINTS, SETTING, flops, matmul_rate, sized
 from origin import origin
 from qkvlab import designs
 from qkvlab.tasks.task import Task
@@ -44,6 +44,8 @@ SIZES, COMPILED = (8, 32, 128), (32, 128)
 WAYS = ("launched", "plain", "compiled", "bf16")
 WARM_UP, TURN = 6, 30
 """Steps that are not counted, and of a turn."""
+LARGE = 8192
+"""Rows of the one product."""
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ class Side:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
-        self.size, compile, products = size, way in ("compiled", "bf16"), "bf16" if way == "bf16" else "fp32"
+        compile, products = way in ("compiled", "bf16"), "bf16" if way == "bf16" else "fp32"
         runs = [Run(i, 0.01) for i in range(size)]
         self.group = Together(
             task, SETTING, designs.parse(design), runs,
@@ -120,7 +122,7 @@ def measured(
     loops, peaks, found = [], [], {key: [] for key in groups}
     for turn in range(rounds):
         loops.append(loop.loop_rate(sized(point), SETTING, design, seconds, "cuda"))
-        peaks.append(matmul_rate(seconds / 4))
+        peaks.append(matmul_rate(seconds / 4, LARGE, "cuda"))
         order = [*list(groups)[turn % len(groups) :], *list(groups)[: turn % len(groups)]]
         for key in order:
             found[key].append(key[1] * TURN / groups[key].take(TURN))
@@ -147,13 +149,6 @@ def measured(
             flush=True,
         )
     return row
-
-
-def matmul_rate(seconds: float) -> float:
-    """Floating-point operations per second of one large fp32 product."""
-    n = 8192
-    a, b = torch.randn(n, n, device="cuda"), torch.randn(n, n, device="cuda")
-    return 2 * n**3 * loop.rate(lambda i: torch.mm(a, b), 10**9, seconds, "cuda")
 
 
 if __name__ == "__main__":

@@ -133,11 +133,10 @@ def batched_rate(point: tuple[int, ...], design: str, size: int, way: str, secon
     return size * loop.rate(lambda i: group.step(), group.total, seconds), group.compiling
 
 
-def matmul_rate(seconds: float) -> float:
-    """Floating-point operations per second of one large fp32 product on all cores."""
-    n = 1024
-    a, b = torch.randn(n, n), torch.randn(n, n)
-    return 2 * n**3 * loop.rate(lambda i: torch.mm(a, b), 10**9, seconds)
+def matmul_rate(seconds: float, n: int = 1024, device: str = "cpu") -> float:
+    """Floating-point operations per second of one large fp32 product on all cores, or on a card."""
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    return 2 * n**3 * loop.rate(lambda i: torch.mm(a, b), 10**9, seconds, device)
 
 
 def flops(point: tuple[int, ...], design: str) -> int:

@@ -188,6 +188,15 @@ def test_nobody_runs_further_than_a_look_ahead():
     assert set(asked(near).values()) == {8}, "a few more seeds decide"
 
 
+@pytest.mark.parametrize(("size", "look"), [(4, 4), (8, 8), (24, 8), (32, 8), (64, 16), (128, 32)])
+def test_a_look_is_a_part_of_a_large_group(size, look):
+    """Where 128 models are trained as fast as 16, seeds that nobody needed cost nothing."""
+    first = next(iter(asked(judge(World(noise=0.3), upto=0)).values()))
+    near = judge(World(means={"QQV": 0.3, "XXV": 0.3}, noise=0.15), spec(judge_seeds=400), upto=first)
+    cells = [cell for group in due(near, (), lambda task: size) for cell in group.cells if cell.design == "QQV"]
+    assert len(cells) == look
+
+
 def test_no_seeds_are_left():
     findings = judge(World(noise=0.3, means={"QQV": 0.13}), spec(judge_seeds=10), upto=10)
     assert list(due(findings, (), lambda task: 8)) == [] and sum(open_cells(findings).values()) == 0

@@ -12,12 +12,13 @@ import pytest
 from qkvlab.training import layout, place
 from qkvlab.training.device import CPU, Devices
 from qkvlab.training.faults import Lost, OutOfMemory
-from qkvlab.training.layout import GROUPS, Compiled, Layout
+from qkvlab.training.layout import CARD_GROUPS, CARD_UNIT, GROUPS, Compiled, Layout
 from qkvlab.training.place import Here
 from qkvlab.training.workers import Order, Speed
 
 ORDER = Order("library", "synonym/fixed", "QKV", ((0, 0.001), (1, 0.003)))
 FACTS = {"d_model": 96, "steps": 200}
+LONG = {"model_steps": 3000.0 * layout.WORTH}
 
 
 class MockedWorkers:
@@ -76,6 +77,14 @@ def test_the_fastest_is_taken(best):
     assert all(w.closed for w in MockedWorkers.made if w is not workers)
     assert len(told) == 2 * len(GROUPS) == len(MockedWorkers.made[0].asked)
     assert sorted(MockedWorkers.made[0].asked) == sorted((p, t, g) for p, t in ((2, 1), (1, 2)) for g in GROUPS)
+
+
+def test_a_card_is_tried_with_more_models_at_once():
+    order, place = replace(ORDER, device="cuda"), Here(Devices("cuda"))
+    found, workers = layout.find(order, FACTS, place=place, **LONG)
+    tried = [size for _, _, size in workers.asked]
+    assert tuple(tried[: len(CARD_GROUPS)]) == CARD_GROUPS and found.group == max(CARD_GROUPS)
+    assert found.compiled == Compiled(CARD_UNIT, gain=2.0, seconds=20.0)
 
 
 def test_groups_that_have_left_the_caches_end_the_trial():
@@ -232,8 +241,6 @@ def test_a_trial_that_fails_closes_its_workers():
 
 
 # Compiled steps: tried where they can pay, used where they are predicted to
-
-LONG = {"model_steps": 3000.0 * layout.WORTH}
 
 
 def test_compiling_is_tried_where_so_much_is_to_be_trained_and_remembered():
