@@ -528,8 +528,72 @@ def test_prepared_layers_take_it_where_it_pays(taken, monkeypatch):
     Attention("QKV/sink", d_model=16, heads=2).prepare()(x)
     torch.export.export(layer, (x,))
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    layer.bfloat16()(x.bfloat16())
+    half = x.bfloat16()
+    with torch.no_grad():
+        layer.bfloat16()(half)
+    monkeypatch.setattr(native, "LONG", 40 * 8 - 1)
+    layer(half)
     assert not taken, "what it does slower or not at all is PyTorch's"
+    layer(half, causal=True)
+    assert len(taken) == 1, "half of the keys are seen"
+
+
+UNITS = {"all": {}, "causal": {"causal": True}, "root": {"causal": True, "root": 3.0}}
+
+
+def by_units(options):
+    """Errors of output and gradients by PyTorch's forward and the kernel's gradient, by the largest number of each."""
+    q, k, v, slope = (draw(2, 4, 600, 32, seed=i).bfloat16() for i in range(4))
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        parts = [x.to(dtype).requires_grad_() for x in (q, k, v)]
+        if dtype == torch.bfloat16:
+            out = native.attend(*parts, **options)
+        else:
+            hidden = torch.ones(600, 600, dtype=torch.bool).tril() if options.get("causal") else None
+            out = core.mix(
+                core.softmax_allowed(core.scaled_scores(*parts[:2], options.get("root", 1.0)), hidden), parts[2]
+            )
+        found.append([out, *torch.autograd.grad(out, parts, slope.to(dtype))])
+    return [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True)]
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """A processor that has units for bf16; returns the calls that PyTorch's forward took."""
+    calls, forward = [], native._by_units
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(native, "_by_units", lambda *given: calls.append(given) or forward(*given))
+    return calls
+
+
+@pytest.mark.parametrize("options", UNITS.values(), ids=UNITS)
+def test_the_forward_of_processors_with_units_and_the_gradient_of_the_kernel(units, options):
+    assert max(by_units(options)) < 0.02 and len(units) == 1
+
+
+@pytest.mark.parametrize("bug", ["logs are of base 2", "no root", "all keys"])
+def test_planted_bugs_between_the_two_are_seen(units, bug, monkeypatch):
+    forward = native._by_units
+
+    def wrong(q, k, v, causal, shift, window, root):
+        out, logs = forward(q, k, v, causal and bug != "all keys", shift, window, 1.0 if bug == "no root" else root)
+        return out, logs * math.log2(math.e) if "logs" in bug else logs
+
+    monkeypatch.setattr(native, "_by_units", wrong)
+    assert not max(by_units(UNITS["root"])) < 0.02
+
+
+def test_what_units_do_not_do_is_the_kernels(units):
+    q, narrow = draw(1, 4, 40, 32).bfloat16(), draw(1, 4, 40, 31).bfloat16()
+    for k, v, options in (
+        (q[:, :2], q, {}), (q, q[:, :2], {}), (q, narrow, {}), (q[:, :, :30], q[:, :, :30], {"causal": True}),
+        (q, q, {"window": 9}), (q, q, {"causal": True, "shift": -1}), (q.float(), q.float(), {}),
+        (q, q, {"allowed": torch.ones(40, 40, dtype=torch.bool)}),
+    ):  # fmt: skip
+        native.attend(q.to(k.dtype), k, v, **options)
+    native.attend(narrow, narrow, narrow)
+    assert not units
 
 
 def compiled_in_one_graph(name, options):

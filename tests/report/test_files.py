@@ -98,7 +98,7 @@ def test_no_study_no_report(tmp_path):
 
 def test_the_command_names_what_differs_from_the_recipe():
     spec = recipes.find("article")
-    assert command(register(spec)) == "qkvlab study article"
+    assert command(register(spec)) == "qkvlab study article --products fp32"
     other = spec.model_copy(update={"settings": ("synonym/fixed",), "delta": 0.1, "judge_seeds": 20})
     assert command(register(other)) == "qkvlab study article --settings synonym/fixed --seeds 20 --delta 0.1"
 

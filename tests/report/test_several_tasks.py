@@ -205,11 +205,11 @@ def test_the_short_answer_is_three_sentences_that_fit():
 def test_the_command_names_the_users_text_and_the_budgets(monkeypatch, tmp_path):
     spec = make(recipe="own", designs=("QKV", "QQV"), tasks=("library", "text"))
     monkeypatch.setattr("qkvlab.study.recipes.find", lambda name: spec)
-    assert command(register(spec)) == "qkvlab study own"
+    assert command(register(spec)) == "qkvlab study own --products fp32", "another machine might choose bf16"
     poem = tmp_path / "a poem.txt"
     poem.write_text("".join(chr(97 + (i * i) % 26) for i in range(101_000)), "utf-8")
     mine = make(recipe="own", designs=("QKV", "QQV"), tasks=("text",), match=("params",), text=poem)
-    assert command(register(mine)) == "qkvlab study own --tasks text --match params --text 'a poem.txt'"
+    assert command(register(mine)) == "qkvlab study own --tasks text --match params --text 'a poem.txt' --products fp32"
     half = make(recipe="own", designs=("QKV", "QQV"), tasks=("library", "text"), products="bf16")
     assert command(register(half)) == "qkvlab study own --products bf16"
 

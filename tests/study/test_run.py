@@ -19,8 +19,9 @@ from qkvlab.study import run as runs
 from qkvlab.study import weights
 from qkvlab.study.cells import Cell
 from qkvlab.study.decisions import Findings
+from qkvlab.study.progress import Progress
 from qkvlab.study.registration import register
-from qkvlab.study.run import Progress, run
+from qkvlab.study.run import run
 from qkvlab.study.schedule import Group
 from qkvlab.study.store import Store
 from qkvlab.study.verdicts import document
@@ -29,22 +30,6 @@ from qkvlab.training.layout import Compiled
 
 SHOWN = ("synonym/fixed",)
 CALM = World()
-
-
-@pytest.fixture
-def workers(monkeypatch):
-    """Give the runner made-up workers; returns those of the latest run."""
-    made: list[FakeWorkers] = []
-
-    def use(world: World = CALM, kind: type[FakeWorkers] = FakeWorkers, size: int = 8) -> list[FakeWorkers]:
-        def find(order, facts, tell, workers, **much):
-            made.append(kind(world))
-            return layout(size), made[-1]
-
-        monkeypatch.setattr(runs.layouts, "find", find)
-        return made
-
-    return use
 
 
 def test_a_study_runs_to_its_end(tmp_path, workers):

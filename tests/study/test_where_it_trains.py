@@ -7,7 +7,8 @@ import multiprocessing
 import pytest
 from made_up import rows, spec
 
-from qkvlab.study.run import Progress, run
+from qkvlab.study.progress import Progress
+from qkvlab.study.run import run
 
 STUDY = {
     "designs": ("XXV", "uniform"),

@@ -138,7 +138,7 @@ def attend_prepared(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: 
     if torch.compiler.is_compiling():  # a graph is to run where it is taken to, at every length
         return attend_fused(q, k, v, visible, scoring)
     able = visible.near_by_sizes and _native_can(q, k, v, scoring)
-    if able and native.pays(q, k, v, masked=visible.says):
+    if able and native.pays(q, k, v, causal=visible.causal is not False, masked=visible.says):
         return _near(q, k, v, visible, scoring)
     return attend_fused(q, k, v, visible, scoring)
 
@@ -223,7 +223,8 @@ def _fused(
 
 def alone(q: Tensor, k: Tensor, v: Tensor, visible: Visible, scoring: Scoring, *, own: bool) -> Attend | None:
     """Return the one kernel (the layer's ``own``, where that pays) that does all of it for such sizes, or None."""
-    if own and visible.near_by_sizes and not visible.says and _native_can(q, k, v, scoring) and native.pays(q, k, v):
+    able = own and visible.near_by_sizes and not visible.says and _native_can(q, k, v, scoring)
+    if able and native.pays(q, k, v, causal=visible.causal is not False):
         return lambda q, k, v, scoring: _near(q, k, v, visible, scoring)
     alike = q.shape[-3] == k.shape[-3] == v.shape[-3] and q.shape[-1] == v.shape[-1]
     if fusible(q, scoring) and alike and (visible.only_causal or (visible.rows_are_alike and not visible.says)):

@@ -24,6 +24,10 @@ WIDEST = 256
 """Channels of a head."""
 EVERYWHERE = 1 << 40
 """The window of queries that see all keys there are."""
+LONG = 1 << 16
+"""Channels of all keys of a head from which on PyTorch's gradient takes no longer in bf16, on processors with units."""
+UNITS = 32
+"""Channels of a head from which on PyTorch's forward is faster in bf16, on such processors."""
 VECTOR = 16
 """Channels that are read together."""
 
@@ -35,10 +39,17 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return long and known and q.device.type == "cpu" and 0 not in (*q.shape, *k.shape, *v.shape)
 
 
-def pays(q: Tensor, k: Tensor, v: Tensor, *, masked: bool = False) -> bool:
-    """Whether it is there, and faster than PyTorch's: everywhere but in bf16 on processors that have units for it."""
-    half = torch.bfloat16 in (q.dtype, k.dtype, v.dtype)
-    return not (half and torch.cpu._is_amx_tile_supported()) and works(q, v, masked=masked)
+def pays(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, masked: bool = False) -> bool:
+    """Whether it is there, and faster than PyTorch's.
+
+    It is everywhere but in bf16 on processors that have units for it: PyTorch's takes them. Its gradient gains little
+    by that, so with gradients the kernel is faster there too, unless keys are many.
+    """
+    if torch.bfloat16 in (q.dtype, k.dtype, v.dtype) and torch.cpu._is_amx_tile_supported():
+        learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+        if not learns or k.shape[-2] * k.shape[-1] > (2 * LONG if causal else LONG):
+            return False
+    return works(q, v, masked=masked)
 
 
 def works(q: Tensor, v: Tensor, *, masked: bool = False) -> bool:
@@ -121,9 +132,27 @@ torch.library.define(
 def _forward(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
     """All with five axes, (m, b, ...); also returns the log of each query's sum of exponentials, (m, b, h, t)."""
     q, k, v = (_with_channels_side_by_side(x) for x in (q, k, v))
+    if allowed is None and _has_units(q, k, v, *rest):
+        return _by_units(q, k, v, *rest)
     out, logs = _results(q, k, v, allowed, *rest)
     _run("forward", q, k, v, allowed, (q, k, v, allowed, out, logs), (q, k, v, allowed, out), *rest)
     return out, logs
+
+
+def _has_units(q: Tensor, k: Tensor, v: Tensor, causal: bool, shift: int, window: int, root: float) -> bool:
+    # whether PyTorch's forward, which takes the units of the processor for bf16, does just this
+    alike = q.shape[2] == k.shape[2] == v.shape[2] and q.shape[-1] == v.shape[-1] >= UNITS
+    near = shift == 0 and window >= k.shape[3] and (not causal or q.shape[3] == k.shape[3])
+    return alike and near and q.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+
+
+def _by_units(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, shift: int, window: int, root: float
+) -> tuple[Tensor, Tensor]:
+    # q is scaled, not the product, as everywhere
+    parts = (x.flatten(0, 1) for x in (q if root == 1 else q * (1 / root), k, v))
+    out, logs = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts, 0.0, causal, scale=1.0)
+    return out.unflatten(0, q.shape[:2]), logs.contiguous().unflatten(0, q.shape[:2])
 
 
 @torch.library.impl("qkvlab::attend_backward", "CPU")

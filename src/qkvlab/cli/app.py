@@ -70,8 +70,8 @@ def study(
     products: Annotated[
         str | None,
         typer.Option(
-            help="Precision of products in training: fp32, or bf16 for tasks whose verdicts are known to stay as they "
-            "are; faster where the processor has units for it."
+            help="Precision of products in training: fp32, bf16 for tasks whose verdicts are known to stay as they "
+            "are, or auto: what a short trial finds faster there; auto unless given."
         ),
     ] = None,
     first: Annotated[
@@ -112,7 +112,7 @@ def study(
 
     `qkvlab study --tasks text --text my.txt --match none,params` - your own text, plain and at equal parameters
 
-    `qkvlab study --tasks text --products bf16` - real text, about half as long on a processor that multiplies bf16
+    `qkvlab study --tasks text --products fp32` - real text, by fp32 products also where those in bf16 are faster
 
     `qkvlab study --minutes 60 --device cuda:0,1` - one worker for each of two GPUs
 

@@ -14,12 +14,18 @@ from rich.text import Text
 
 from qkvlab.cli.verdicts import legend, verdict_tables
 from qkvlab.study.decisions import Key
-from qkvlab.study.run import Progress
+from qkvlab.study.progress import Progress
 from qkvlab.tasks.vocabulary import Lang
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 REDRAW_EVERY = 0.5
+_WORDS = {
+    "starting the workers": "启动训练进程",
+    "trial": "试跑",
+    "compiled steps": "编译后的训练步",
+    "products in fp32 and in bf16": "fp32 与 bf16 的矩阵乘法",
+}
 
 
 class Live:
@@ -49,7 +55,7 @@ class Live:
 
     def update(self, progress: Progress) -> None:
         """Take a look at the study; draws no more often than people can read."""
-        self._say(progress.remark)
+        self._say_once(progress.remark)
         now = time.monotonic()
         if now - self._last < (REDRAW_EVERY if self._console.is_terminal else LINE_EVERY):
             return
@@ -59,7 +65,15 @@ class Live:
         else:
             self._console.print(self._line(progress), highlight=False, markup=False, soft_wrap=True)
 
-    def _say(self, remark: str) -> None:
+    def say(self, text: str) -> None:
+        """Say what is tried before there is anything to look at."""
+        line = _told(f"trial: {text}", self._lang)
+        if self._console.is_terminal:
+            self._screen.update(Text(line, style="bold"), refresh=True)
+        else:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _say_once(self, remark: str) -> None:
         # once, above what is drawn: it does not change while a study runs
         if remark and remark != self._remark:
             self._remark = remark
@@ -94,13 +108,7 @@ class Live:
     def _now(self, progress: Progress) -> str:
         zh = self._lang == "zh"
         if progress.note:
-            return (
-                progress.note.replace("starting the workers", "启动训练进程")
-                .replace("trial", "试跑")
-                .replace("compiled steps", "编译后的训练步")
-                if zh
-                else progress.note
-            )
+            return _told(progress.note, self._lang)
         roles = {"tune": "调学习率" if zh else "tuning", "judge": "判定" if zh else "judging"}
         names = [
             f"{roles[g.cells[0].role]} {g.design} {g.key[1]} x{len(g.cells)}{self._program(progress, g.key, g.design)}"
@@ -126,6 +134,13 @@ class Live:
                     interval = f"{verdict.estimate:+.3f} [{verdict.low:+.3f}, {verdict.high:+.3f}]"
                     return f"{group.key[1]} {name}: {interval} n={verdict.n}"
         return ""
+
+
+def _told(note: str, lang: Lang) -> str:
+    if lang == "zh":
+        for text, word in _WORDS.items():
+            note = note.replace(text, word)
+    return note
 
 
 def _clock(seconds: float) -> str:

@@ -87,7 +87,9 @@ def run_study(
     live = Live(Console(stderr=True), lang)
     try:
         with live:
-            findings = run(spec, folder, minutes=minutes, first=before, tell=live.update, **where._asdict())
+            findings = run(
+                spec, folder, minutes=minutes, first=before, tell=live.update, say=live.say, **where._asdict()
+            )
     except KeyboardInterrupt:
         print(f"qkvlab: {_continue(folder, lang, interrupted=True)}", file=sys.stderr)
         raise SystemExit(130) from None

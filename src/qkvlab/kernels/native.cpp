@@ -163,12 +163,19 @@ void turn(const float *from, int64_t rows, float *to) {
     }
 }
 
+// asks for N numbers that are read next, so that memory works meanwhile; a core's second cache, too, comes late by itself
+template <int N, class T>
+inline void fetch(const T *p) {
+    for (int i = 0; i < N; i += 64 / sizeof(T)) __builtin_prefetch(p + i);
+}
+
 // R rows of N numbers times a panel: VECTORS vectors of products for each row
 template <int N, int VECTORS>
 inline void products(const float *a, const float *panel, float *to, int64_t width) {
     V sum[R][VECTORS] = {};
     for (int i = 0; i < N; i++) {
         const float *b = panel + i * P;
+        fetch<P>(b + 16 * P);
         for (int r = 0; r < R; r++)
             for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r * up(N, L) + i] * at(b + v * L);
     }
@@ -197,6 +204,7 @@ inline void add_sums(const float *weight, int64_t across, int64_t along, const f
         V sum[R][TOGETHER] = {};
         for (int64_t n = begin; n < end; n++) {
             const float *b = rows + n * WIDTH + c;
+            fetch<TOGETHER * L>(b + 8 * WIDTH);
             for (int r = 0; r < R; r++)
                 for (int v = 0; v < TOGETHER; v++) {
                     if (v < have) sum[r][v] += weight[r * across + n * along] * at(b + v * L);
@@ -332,12 +340,17 @@ extern "C" int forward(const X *q, const X *k, const X *v, const uint8_t *mask, 
                     scores(call, tile, queries + r0 * CL, panels + block * C, begin + r0, block, seen, mask_step,
                            weights, width);
                     float keep[R];
+                    V high[R];
+                    for (int r = 0; r < R; r++) high[r] = V{} + top[r0 + r];
+                    for (int64_t s = tile.begin; s < tile.end; s += L)
+                        for (int r = 0; r < R; r++) {
+                            const V &x = at(weights + r * width + s);
+                            high[r] = x > high[r] ? x : high[r];
+                        }
                     for (int r = 0; r < R; r++) {
                         float *row = weights + r * width, &most = top[r0 + r];
-                        V high = V{} + most, sum = {};
-                        for (int64_t s = tile.begin; s < tile.end; s += L)
-                            high = at(row + s) > high ? at(row + s) : high;
-                        const float now = largest(high), base = now == NONE ? 0 : now;  // it sees nothing yet: all are 0
+                        V sum = {};
+                        const float now = largest(high[r]), base = now == NONE ? 0 : now;  // it sees nothing yet: all are 0
                         for (int64_t s = tile.begin; s < tile.end; s += L)
                             sum += at(row + s) = exponential(at(row + s) - base);
                         keep[r] = most == NONE ? 1 : std::exp(most - base);  // of what is 0, or NaN and stays so
@@ -482,14 +495,9 @@ extern "C" int backward(const X *q, const X *k, const X *v, const uint8_t *mask,
 #if C % 16 == 0 && E % 16 == 0
 namespace {
 
+constexpr int AHEAD = 16;           // keys, where each is read when its turn comes
 constexpr int MOST = 8, LEAST = 4;  // heads that share what is read of a key or a value; fewer read it one by one
 
-
-// ask for N numbers that are read next: where there is more to compute than to read, memory works meanwhile
-template <int N>
-inline void fetch(const X *p) {
-    for (int i = 0; i < N; i += 64 / sizeof(X)) __builtin_prefetch(p + i);
-}
 
 template <int... i>
 inline V shuffled(const V &a, const V &b) {
@@ -558,15 +566,18 @@ struct Lines {
     const X *of(int64_t n) const { return first + n * stride; }
 };
 
-// `rows` queries times `count` keys; to[r * KEYS_ONCE + s]
+// `rows` queries times `count` keys; to[r * KEYS_ONCE + s], up to whole vectors. What is added up across a vector is that of
+// as many keys as it has numbers, together
 inline void scores_of_few(const float *queries, int64_t rows, Lines keys, int64_t count, float *to) {
-    for (int64_t s = 0; s < count; s++) {
-        V key[C / L];
-        for (int i = 0; i < C / L; i++) key[i] = read(keys.of(s) + i * L);
+    for (int64_t s = 0; s < count; s += L) {
+        for (int n = 0; n < L; n++) fetch<C>(keys.of(s + n + AHEAD));
         for (int64_t r = 0; r < rows; r++) {
-            V sum = {};
-            for (int i = 0; i < C / L; i++) sum += key[i] * at(queries + r * C + i * L);
-            to[r * KEYS_ONCE + s] = total(sum);
+            V sum[L] = {};
+            for (int n = 0; n < L; n++) {
+                const X *key = keys.of(std::min(s + n, count - 1));
+                for (int i = 0; i < C; i += L) sum[n] += read(key + i) * at(queries + r * C + i);
+            }
+            at(to + r * KEYS_ONCE + s) = neighbours<L>(sum);
         }
     }
 }
@@ -577,18 +588,27 @@ template <int ROWS, int c = 0>
 inline void sums_once(const float *weights, int64_t across, int64_t along, Lines values, Lines next, int64_t count,
                       const float *keep, float *to) {
     constexpr int VECTORS = std::min((E - c) / L, L / ROWS);  // as many sums as registers hold
-    V sum[ROWS][VECTORS];
+    constexpr int APART = std::max(1, R / (ROWS * VECTORS));  // keys whose sums are: few sums would wait for each other
+    V sum[APART][ROWS][VECTORS] = {};
     for (int r = 0; r < ROWS; r++)
-        for (int i = 0; i < VECTORS; i++) sum[r][i] = at(to + r * E + c + i * L) * keep[r];
-    for (int64_t s = 0; s < count; s++) {
+        for (int i = 0; i < VECTORS; i++) sum[0][r][i] = at(to + r * E + c + i * L) * keep[r];
+    const auto add = [&](int64_t s, V(&sum)[ROWS][VECTORS]) {
         if (ROWS > 1 && next.first) fetch<C>(next.of(s));
+        if (ROWS == 1) fetch<E>(values.of(s + AHEAD));
         for (int i = 0; i < VECTORS; i++) {
             const V x = read(values.of(s) + c + i * L);
             for (int r = 0; r < ROWS; r++) sum[r][i] += weights[r * across + s * along] * x;
         }
-    }
+    };
+    int64_t s = 0;
+    for (; s + APART <= count; s += APART)
+        for (int a = 0; a < APART; a++) add(s + a, sum[a]);
+    for (; s < count; s++) add(s, sum[0]);
     for (int r = 0; r < ROWS; r++)
-        for (int i = 0; i < VECTORS; i++) at(to + r * E + c + i * L) = sum[r][i];
+        for (int i = 0; i < VECTORS; i++) {
+            for (int a = 1; a < APART; a++) sum[0][r][i] += sum[a][r][i];
+            at(to + r * E + c + i * L) = sum[0][r][i];
+        }
     if constexpr (c + VECTORS * L < E)
         sums_once<ROWS, c + VECTORS * L>(weights, across, along, values, {}, count, keep, to);
 }

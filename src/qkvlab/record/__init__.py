@@ -53,7 +53,8 @@ def agreement(document: dict[str, Any]) -> tuple[int, list[str]] | None:
 
     Two verdicts agree when one world allows both: "worse, by less than delta" agrees with "worse" and with
     "equivalent". Only comparisons that both have decided are counted, and of those only the same question: the same
-    baseline, metric, delta and facts of the setting. A text of one's own is another question.
+    baseline, metric, delta and facts of the setting. A text of one's own is another question; the precision of products
+    is not, since it is left open only where verdicts are known to stay as they are.
 
     Returns:
         How many were compared and a line for each that disagrees; None when there is nothing to compare.

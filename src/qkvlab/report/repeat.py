@@ -18,7 +18,7 @@ def command(registration: dict[str, Any]) -> str:
     >>> from qkvlab.study.recipes import find
     >>> from qkvlab.study.registration import register
     >>> command(register(find("article").model_copy(update={"alpha": 0.1})))
-    'qkvlab study article --alpha 0.1'
+    'qkvlab study article --alpha 0.1 --products fp32'
     """
     parts = ["qkvlab", "study", registration["recipe"]]
     plan = _plan(registration)
@@ -64,7 +64,7 @@ def _plan(registration: dict[str, Any]) -> dict[str, Any] | None:
         "--alpha": spec.alpha,
         "--match": list(spec.match),
         "--text": None,
-        "--products": None if spec.products == "fp32" else spec.products,
+        "--products": None if spec.products == "auto" else spec.products,
     }
 
 
@@ -82,8 +82,14 @@ def _deltas(registration: dict[str, Any]) -> float | None:
 
 
 def _products(registration: dict[str, Any]) -> str | None:
-    """Return the precision of products that was asked for; None for fp32."""
-    return next((each["facts"]["products"] for each in registration["tasks"] if "products" in each["facts"]), None)
+    """Return the precision of products, which another machine might choose otherwise; None where there is no choice."""
+    for each in registration["tasks"]:
+        try:
+            if tasks.find(each["task"]).halves:
+                return each["facts"].get("products", "fp32")
+        except BadInput:  # a task of another version
+            continue
+    return None
 
 
 def _text(registration: dict[str, Any]) -> str | None:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from qkvlab import designs
 from qkvlab.designs import Design
 from qkvlab.study.decisions import Findings, Key
 from qkvlab.study.forecast import NONE, Cells, Known, Share, judging, staying, tuning
+from qkvlab.study.precision import settled
 from qkvlab.study.programs import Programs
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import open_cells
@@ -220,14 +222,11 @@ def foresee(
         StoreError: another study is registered in the folder, or its file cannot be read.
     """
     place = places.find(device, workers, ray)
-    registration, known = register(spec), known or {}
-    findings = Findings(registration)
-    if Store.begun(out):
-        with Store.read(out, registration) as store:
-            findings = Findings(registration, store.results())
-    left = open_cells(findings)
-    arms = tuple(arm for key in findings.settings for arm in _arms(spec, findings, key, known, left))
     try:
+        spec, known = settled(spec, out, place, limit, tell), known or {}
+        findings = _known(register(spec), out)
+        left = open_cells(findings)
+        arms = tuple(arm for key in findings.settings for arm in _arms(spec, findings, key, known, left))
         measured = {
             task: _measure(spec, findings, [arm for arm in arms if arm.key[0] == task], place, limit, tell)
             for task in dict.fromkeys(arm.key[0] for arm in arms)
@@ -235,6 +234,13 @@ def foresee(
     finally:
         place.close()
     return Plan(findings, arms, measured, memory.peak(), limit, spec.text)
+
+
+def _known(registration: dict[str, Any], out: Path) -> Findings:
+    if not Store.begun(out):
+        return Findings(registration)
+    with Store.read(out, registration) as store:
+        return Findings(registration, store.results())
 
 
 def _arms(spec: Spec, findings: Findings, key: Key, known: Known, left: Mapping[tuple[Key, str], int]) -> list[Arm]:

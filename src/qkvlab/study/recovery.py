@@ -37,13 +37,16 @@ class Recovery:
         task = group.key[0]
         self._slowest[task] = max(self._slowest.get(task, 0.0), seconds)
 
-    def deadline(self, group: Group, layout: Layout) -> float:
-        """Return the seconds after which a group's worker hangs, by the slowest group of its task or by the trial."""
+    def expected(self, group: Group, layout: Layout) -> float:
+        """Return the seconds that a group may take, compiling apart: of the slowest of its task, or by the trial."""
         task, setting = group.key
         steps = tasks.find(task).steps(setting) * len(group.cells)
-        slowest = self._slowest.get(task, steps * layout.processes / layout.rate)
+        return self._slowest.get(task, steps * layout.processes / layout.rate)
+
+    def deadline(self, group: Group, layout: Layout) -> float:
+        """Return the seconds after which a group's worker hangs."""
         compiling = layout.compiled.seconds if layout.compiled else 0.0
-        return PATIENCE + FACTOR * (slowest + compiling)
+        return PATIENCE + FACTOR * (self.expected(group, layout) + compiling)
 
     def after(self, group: Group, error: BaseException, layout: Layout) -> Layout:
         """Return the layout with which the cells of a failed group run again.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from qkvlab.errors import BadInput
 from qkvlab.study import weights
 from qkvlab.study.cells import Cell, Result
 from qkvlab.study.decisions import Findings, Key
+from qkvlab.study.precision import settled
 from qkvlab.study.programs import Programs
+from qkvlab.study.progress import Progress
 from qkvlab.study.recovery import Recovery
 from qkvlab.study.registration import register
 from qkvlab.study.schedule import Arm, Group, due, open_cells
@@ -29,44 +30,6 @@ from qkvlab.training.pool import Pool
 from qkvlab.training.workers import Delivery, Order
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What there is to show while a study runs.
-
-    Attributes:
-        findings: everything known so far.
-        running: groups under way.
-        note: what is being done when no group runs.
-        layout: processes, threads and group size; None before the trial.
-        finished: cells that this call has finished.
-        left: cells that are estimated to be open.
-        elapsed: seconds since the call began.
-        limit: seconds that it may take.
-        remark: why steps are not compiled although it would pay; empty otherwise.
-        programs: the design whose program trains an arm, for those that are trained by compiled steps.
-        lost: workers that were lost and replaced.
-    """
-
-    findings: Findings
-    running: tuple[Group, ...]
-    note: str
-    layout: Layout | None
-    finished: int
-    left: int
-    elapsed: float
-    limit: float
-    remark: str = ""
-    programs: Mapping[Arm, str] = field(default_factory=dict)
-    lost: int = 0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Predicted seconds until everything is decided; None while nothing has been timed."""
-        if self.layout is None or not self.finished:
-            return None
-        return self.left * self.elapsed / self.finished
-
-
 def run(
     spec: Spec,
     out: Path,
@@ -77,6 +40,7 @@ def run(
     ray: str | None = None,
     first: Sequence[str] = (),
     tell: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Findings:
     """Run or continue a study in a folder.
 
@@ -89,6 +53,7 @@ def run(
         ray: address of a Ray cluster that trains instead of this machine, or ``local``.
         first: names of settings that go before the others.
         tell: called several times a second.
+        say: called with a line about what is tried before anything is known.
 
     Returns:
         What is known when it stops. A ``KeyboardInterrupt`` passes through; what was stored stays.
@@ -101,6 +66,9 @@ def run(
     """
     limit = seconds(minutes)
     place = places.find(device, workers, ray)
+    began = time.monotonic()
+    spec = settled(spec, out, place, limit, say)
+    limit = max(limit - (time.monotonic() - began), limit / 2)
     registration = register(spec)
     with Store.create_or_continue(out, registration) as store:
         findings = Findings(registration, store.results())
@@ -138,7 +106,6 @@ class _Runner:
         self.workers: Pool | None = None
         self.futures: dict[Future[Delivery], Group] = {}
         self.finished = 0
-        self.slowest = 0.0
         self.recovery = Recovery()
         self.left = open_cells(findings)
         self.programs = Programs(spec.text and spec.text.absolute())
@@ -173,7 +140,7 @@ class _Runner:
             self._tell("")
 
     def _submit(self) -> None:
-        if self._elapsed() + self.slowest > self.limit:
+        if self._elapsed() > self.limit:
             return
         running = {cell for group in self.futures.values() for cell in group.cells}
         for group in due(self.findings, running, self._size, self.first):
@@ -183,10 +150,16 @@ class _Runner:
                 self._try_out(group)
                 return self._submit()
             # one group waits ready for each worker, so that none idles while results are stored
-            if self.workers is None or len(self.futures) >= 2 * self.workers.processes:
+            if self.workers is None or len(self.futures) >= 2 * self.workers.processes or not self._fits(group):
                 return
             deadline = self.recovery.deadline(group, self.layouts[group.key[0]])
             self.futures[self.workers.train(self._order(group), deadline)] = group
+
+    def _fits(self, group: Group) -> bool:
+        """Whether a group would end in time; the first ones of a call begin anyhow, or short calls would do nothing."""
+        waits = self.workers is not None and len(self.futures) >= self.workers.processes
+        takes = self.recovery.expected(group, self.layouts[group.key[0]])
+        return not (self.finished or waits) or self._elapsed() + takes * (1 + waits) <= self.limit
 
     def _size(self, task: str) -> int:
         return self.layouts[task].group if task in self.layouts else 1
@@ -200,7 +173,6 @@ class _Runner:
             place=self.place, model_steps=sum(self._model_steps(arm) for arm in self.left if arm[0][0] == group.key[0]),
             seconds=self.limit - self._elapsed(),
         )  # fmt: skip
-        self.slowest = 0.0
 
     def _take(self, done: set[Future[Delivery]]) -> None:
         results: list[Result] = []
@@ -213,7 +185,6 @@ class _Runner:
                 continue
             delivery = future.result()
             self.remark = delivery.remark or self.remark
-            self.slowest = max(self.slowest, delivery.seconds)
             self.recovery.finished(group, delivery.seconds)
             fresh = [self._result(group, delivery, i) for i in range(len(group.cells))]
             for i, state in delivery.weights.items():

@@ -8,7 +8,7 @@ import stat
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -36,7 +36,8 @@ class Spec(BaseModel):
         match: of the settings that exist with and without equal budgets, which run.
         text: a file for the tasks that read text; None for their own.
         products: precision of matrix products in training; bf16 holds where a task is known to give the same verdicts
-            by them (`Task.halves`), the others stay with fp32.
+            by them (`Task.halves`), the others stay with fp32. ``auto``: what is faster there, which is found before
+            the study is registered (`precision.settled`).
         rates: learning rates to tune over, before any extension of the grid; None for each task's own.
         tune_seeds: seeds that choose rates and are never judged; None for each task's own.
         halving: whether rates that cannot win any more stop early in tuning.
@@ -55,7 +56,7 @@ class Spec(BaseModel):
     also: dict[str, tuple[str, ...]] = {}
     match: tuple[Match, ...] = Field(default=("none",), min_length=1)
     text: Path | None = None
-    products: Products = "fp32"
+    products: Literal["auto", "fp32", "bf16"] = "auto"
     rates: tuple[Positive, ...] | None = Field(default=None, min_length=1)
     tune_seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] | None = Field(default=None, min_length=1)
     halving: Annotated[bool, Field(strict=True)] = True
@@ -168,8 +169,8 @@ class Spec(BaseModel):
         return rates, own.tune_seeds if self.tune_seeds is None else self.tune_seeds
 
     def products_of(self, task: str) -> Products:
-        """Return the precision of products with which a task is trained."""
-        return self.products if self.task(task).halves else "fp32"
+        """Return the precision of products with which a task is trained; fp32 as long as that is open."""
+        return "bf16" if self.products == "bf16" and self.task(task).halves else "fp32"
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every (task, setting) of the study, in the order in which they run."""

@@ -98,7 +98,9 @@ def _row(findings: Findings, key: tuple[str, str], name: str) -> dict[str, Any]:
         "design": name,
         "baseline": findings.registration["baseline"],
         "metric": setting["metric"],
-        "facts": _digest(setting["facts"]),
+        # the same question whatever the products: that is left open only where verdicts are known to stay as they are
+        "facts": _digest({name: fact for name, fact in setting["facts"].items() if name != "products"}),
+        "products": setting["facts"].get("products", "fp32"),
         "n": verdict.n,
         "estimate": number(verdict.estimate),
         "low": verdict.low,

@@ -148,7 +148,7 @@ def _trial(
         for size in groups(order.device):
             tell(f"{processes} x {threads} threads, {size} models at once")
             try:
-                speed = _speed(workers, _of(order, size), processes, threads)
+                speed = _speed(workers, sized(order, size), processes, threads)
             except (Lost, OutOfMemory) as error:
                 whole &= isinstance(error, OutOfMemory)
                 break  # more would not fit either
@@ -165,10 +165,10 @@ def _trial(
 def _compiled(order: Order, best: Layout, workers: Pool, tell: Callable[[str], None]) -> Compiled | None:
     tell("compiled steps")
     size = unit(order.device)
-    one = replace(_of(order, size), unit=size)
+    one = replace(sized(order, size), unit=size)
     try:
         # one after the other now: what the plain steps once took may have been on a busier machine
-        plain = _speed(workers, _of(order, best.group), best.processes, best.threads)
+        plain = _speed(workers, sized(order, best.group), best.processes, best.threads)
         speed = _speed(workers, one, best.processes, best.threads)
     except (Lost, OutOfMemory):
         return None
@@ -186,8 +186,8 @@ def _speed(workers: Pool, order: Order, processes: int, threads: int) -> Speed:
         return workers.rate(order, threads, everywhere=processes > 1, seconds=SECONDS)
 
 
-def _of(order: Order, size: int) -> Order:
-    # a group of another size: runs over and over, each with a seed of its own
+def sized(order: Order, size: int) -> Order:
+    """Return a group of another size: runs over and over, each with a seed of its own."""
     return replace(order, runs=tuple((i, lr) for i, (_, lr) in enumerate(order.runs * size))[:size])
 
 

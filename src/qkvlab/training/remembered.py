@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
     from qkvlab.training.layout import Layout
+    from qkvlab.training.precision import Costs
     from qkvlab.training.trial import Trial
 
-_T = TypeVar("_T", "Layout", "Trial")
+_T = TypeVar("_T", "Costs", "Layout", "Trial")
 
 
 class Remembered(Generic[_T]):
