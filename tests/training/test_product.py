@@ -13,6 +13,12 @@ from qkvlab.training.recipe import Run
 from qkvlab.training.together import Together, train_compiled
 
 
+@pytest.fixture(autouse=True)
+def others_processor(monkeypatch):
+    """A processor that MKL was not written for, whichever it is."""
+    monkeypatch.setattr(kernel, "is_intel", lambda: False)
+
+
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -44,6 +50,7 @@ def repeated(x):
     return x[:1].expand(x.shape)
 
 
+is_intel = kernel.is_intel.__wrapped__
 LAYOUTS = [as_it_lies, columns_first, among_others, models_inside, repeated]
 SIZES = [
     (3, 16, 16, 16),
@@ -236,6 +243,20 @@ def test_compiled_steps_take_it_and_are_the_plain_steps(precision, monkeypatch):
     torch.testing.assert_close(losses, others, rtol=room, atol=0)
     for part, gradient in want.items():
         assert float((gradients[part] - gradient).abs().max()) < room * float(gradient.abs().max())
+
+
+def test_products_in_fp32_are_pytorchs_on_processors_of_intel(monkeypatch):
+    a = draw(2, 16, 16)
+    assert product.pays(a, a)
+    monkeypatch.setattr(kernel, "is_intel", lambda: True)
+    assert not product.pays(a, a)
+
+
+@pytest.mark.parametrize(("told", "there"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_processors_tell_who_made_them(told, there, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {told}\n")
+    monkeypatch.setattr(kernel, "Path", lambda name: tmp_path / "cpuinfo")
+    assert is_intel() is (there and torch.backends.mkl.is_available())
 
 
 def test_a_model_that_diverged_disturbs_no_other():

@@ -33,6 +33,16 @@ def is_known() -> bool:
     return torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2")
 
 
+@functools.cache
+def is_intel() -> bool:
+    """Whether the processor is one that PyTorch's products (MKL's) were written for."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        told = platform.processor()
+    return "GenuineIntel" in told and torch.backends.mkl.is_available()
+
+
 def compiler() -> str | None:
     """Return the C++ compiler that CXX names, or that is there; None without one."""
     return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")

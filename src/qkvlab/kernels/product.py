@@ -2,7 +2,8 @@
 
 m model    n row    d depth    c column
 
-PyTorch's products of so small matrices spend much of their time on laying them out. See `product.cpp`.
+PyTorch's products of so small matrices spend much of their time on laying them out, but for fp32 on processors of Intel.
+See `product.cpp`.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ class _Declared(dict):
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
-    # units for whole tiles of bf16 (AMX) are PyTorch's
     if dtype not in (torch.float32, torch.bfloat16) or not (kernel.is_known() and kernel.works("product")):
         return False
-    half = dtype == torch.bfloat16
-    return not half or (kernel.compiled("product").qkvlab_multiplies_half() and not torch.cpu._is_amx_tile_supported())
+    if dtype == torch.float32:
+        return not kernel.is_intel()
+    # units for whole tiles of bf16 (AMX) are PyTorch's
+    return kernel.compiled("product").qkvlab_multiplies_half() and not torch.cpu._is_amx_tile_supported()
 
 
 def _laid(x: Tensor) -> tuple[Any, Any]:
