@@ -2,8 +2,8 @@
 
 m model    n row    d depth    c column
 
-PyTorch's products of so small matrices spend much of their time on laying them out, but for fp32 on processors of Intel.
-See `product.cpp`.
+PyTorch's products of so small matrices spend much of their time on laying them out; in fp32 on processors of Intel they
+do not. See `product.cpp`.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ class _Declared(dict):
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
-    if dtype not in (torch.float32, torch.bfloat16) or not (kernel.is_known() and kernel.works("product")):
+    if dtype not in (torch.float32, torch.bfloat16) or (dtype == torch.float32 and kernel.is_intel()):
         return False
-    if dtype == torch.float32:
-        return not kernel.is_intel()
-    # units for whole tiles of bf16 (AMX) are PyTorch's
-    return kernel.compiled("product").qkvlab_multiplies_half() and not torch.cpu._is_amx_tile_supported()
+    # units for whole tiles of bf16 (AMX) are PyTorch's, too
+    half = dtype == torch.bfloat16
+    if (half and torch.cpu._is_amx_tile_supported()) or not (kernel.is_known() and kernel.works("product")):
+        return False
+    return not half or bool(kernel.compiled("product").qkvlab_multiplies_half())
 
 
 def _laid(x: Tensor) -> tuple[Any, Any]:
