@@ -120,6 +120,23 @@ def test_time_runs_out_and_the_same_command_goes_on(tmp_path, workers, monkeypat
     assert rows(findings) == rows_of(world)
 
 
+@pytest.mark.parametrize(("minutes", "begun"), [(0.6, 2), (2.0, 4)])
+def test_a_group_that_waits_must_still_end_in_time(tmp_path, workers, minutes, begun):
+    """By the trial a group of six takes 24 seconds of its worker, so those that wait for one end after 48."""
+
+    class Watched(FakeWorkers):
+        seen: tuple[int, ...] = ()
+
+        def _deliver(self, order, future):
+            time.sleep(0.5)  # longer than the runner takes to look for more
+            self.seen += (len(self.orders),)
+            super()._deliver(order, future)
+
+    made = workers(CALM, Watched)
+    run(spec(), tmp_path, minutes=minutes)
+    assert made[0].seen[0] == begun
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), -float("inf")])
 def test_minutes_that_cannot_be_meant(tmp_path, minutes):
     with pytest.raises(BadInput, match="minutes must be a positive number"):
