@@ -99,6 +99,8 @@ def origin(name: str, document: dict, answer: list[str], wall: str, minutes: int
     from_ = document["origin"]
     versions = ", ".join(f"{k} {' '.join(v)}" for k, v in from_["versions"].items())
     claims = markdown.claims(document, "en")
+    half = any(row.get("products") == "bf16" for row in document["comparisons"])
+    again = f"qkvlab study {from_['recipe']} --minutes {minutes} --products {'bf16' if half else 'fp32'}"
     still_open = [f"- {each.where.en}: {each.words.en}" for each in waiting]
     return "\n".join(
         [
@@ -111,8 +113,8 @@ def origin(name: str, document: dict, answer: list[str], wall: str, minutes: int
             "",
             *(["Undecided, with what each would take if its next seeds are like the last:", ""] if waiting else []),
             *([*still_open, ""] if waiting else []),
-            f"Repeat it: `qkvlab study {from_['recipe']} --minutes {minutes}`. It took {wall}: {from_['cells']:,} "
-            f"trainings, {from_['model_seconds']:,} seconds summed over models.",
+            f"Repeat it: `{again}`. It took {wall}: {from_['cells']:,} trainings, {from_['model_seconds']:,} seconds "
+            "summed over models.",
             "",
             f"Machine: {from_['machine']}; device: {' '.join(from_['devices'])}; {versions}.",
             f"Registration {from_['registration']}, source {from_['source']}.",

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
-from made_up import FakeWorkers, World, delivery, layout, rows, rows_of, spec
+from made_up import FakeWorkers, World, delivery, rows, rows_of, spec
 
 from qkvlab import report
 from qkvlab.errors import StoreError, WorkerError
@@ -47,19 +47,11 @@ class Faulty(FakeWorkers):
 
 
 @pytest.fixture
-def faulty(monkeypatch):
+def faulty(workers):
     """Give the runner workers with faults; returns those that were made."""
-    made: list[Faulty] = []
 
     def use(fault, size: int = 8):
-        kind = type("Faulty", (Faulty,), {"fault": staticmethod(fault)})
-
-        def find(order, facts, tell, workers, **much):
-            made.append(kind(WORLD))
-            return layout(size), made[-1]
-
-        monkeypatch.setattr(runs.layouts, "find", find)
-        return made
+        return workers(WORLD, type("Faulty", (Faulty,), {"fault": staticmethod(fault)}), size)
 
     return use
 

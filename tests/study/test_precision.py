@@ -7,12 +7,14 @@ from made_up import spec
 
 from qkvlab.errors import StoreError
 from qkvlab.study import precision
+from qkvlab.study.decisions import Findings
 from qkvlab.study.plan import foresee
 from qkvlab.study.precision import settled
 from qkvlab.study.registration import register
 from qkvlab.study.run import run
 from qkvlab.study.spec import make
 from qkvlab.study.store import Store
+from qkvlab.study.verdicts import document
 from qkvlab.training.place import Here
 
 OWN = {"recipe": "own", "designs": ("QKV", "QQV"), "tasks": ("library", "text")}
@@ -65,6 +67,17 @@ def test_a_study_goes_on_as_it_was_begun(fastest, tmp_path, begun):
     first = register(make(**OWN, products=begun))
     Store.create_or_continue(tmp_path, first).close()
     assert register(settled(make(**OWN), tmp_path, Here(), 180.0)) == first and not asked
+
+
+def test_the_same_question_whatever_the_precision():
+    """So that verdicts are held against a record in fp32."""
+    single, half = (
+        {(row["task"], row["design"]): row for row in document(Findings(register(study)))["comparisons"]}
+        for study in (make(**OWN, products=each) for each in ("fp32", "bf16"))
+    )
+    assert {row["products"] for row in single.values()} == {"fp32"}
+    assert half["text", "QQV"]["products"] == "bf16" and half["library", "QQV"]["products"] == "fp32"
+    assert half["text", "QQV"]["facts"] == single["text", "QQV"]["facts"]
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), StoreError("no")])

@@ -45,7 +45,7 @@ def pays(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, masked: bool = False)
     It is everywhere but in bf16 on processors that have units for it: PyTorch's takes them. Its gradient gains little
     by that, so with gradients the kernel is faster there too, unless keys are many.
     """
-    if torch.bfloat16 in (q.dtype, k.dtype, v.dtype) and torch.cpu._is_amx_tile_supported():
+    if any(kernel.has_units(x.dtype) for x in (q, k, v)):
         learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         if not learns or k.shape[-2] * k.shape[-1] > (2 * LONG if causal else LONG):
             return False
@@ -132,18 +132,18 @@ torch.library.define(
 def _forward(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
     """All with five axes, (m, b, ...); also returns the log of each query's sum of exponentials, (m, b, h, t)."""
     q, k, v = (_with_channels_side_by_side(x) for x in (q, k, v))
-    if allowed is None and _has_units(q, k, v, *rest):
+    if allowed is None and _units_can(q, k, v, *rest):
         return _by_units(q, k, v, *rest)
     out, logs = _results(q, k, v, allowed, *rest)
     _run("forward", q, k, v, allowed, (q, k, v, allowed, out, logs), (q, k, v, allowed, out), *rest)
     return out, logs
 
 
-def _has_units(q: Tensor, k: Tensor, v: Tensor, causal: bool, shift: int, window: int, root: float) -> bool:
+def _units_can(q: Tensor, k: Tensor, v: Tensor, causal: bool, shift: int, window: int, root: float) -> bool:
     # whether PyTorch's forward, which takes the units of the processor for bf16, does just this
     alike = q.shape[2] == k.shape[2] == v.shape[2] and q.shape[-1] == v.shape[-1] >= UNITS
     near = shift == 0 and window >= k.shape[3] and (not causal or q.shape[3] == k.shape[3])
-    return alike and near and q.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    return alike and near and kernel.has_units(q.dtype)
 
 
 def _by_units(

@@ -16,6 +16,7 @@ from qkvlab.attention.direct import X, first_products
 from qkvlab.attention.following import Followed, can_be_followed
 from qkvlab.attention.making import cut_into_heads, found
 from qkvlab.attention.scoring import Scoring
+from qkvlab.kernels import kernel
 
 if TYPE_CHECKING:
     from qkvlab.attention.layer import Attention
@@ -91,7 +92,7 @@ def _room(parts: list[Tensor]) -> list[Tensor]:
     # rows of x times them that stand a multiple of 1 KB apart share few places of a cache: 64 bytes more, if so.
     # PyTorch's kernel for units of bf16 lays out anew what it reads, so the product would only be wider
     size = parts[0].element_size()
-    if parts[0].dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported():
+    if kernel.has_units(parts[0].dtype):
         return []
     whole = size * sum(part.shape[1] for part in parts)
     return [parts[0].new_zeros(parts[0].shape[0], 64 // size)] if whole % 1024 == 0 else []

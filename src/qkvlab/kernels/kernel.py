@@ -36,11 +36,12 @@ def is_known() -> bool:
 @functools.cache
 def is_intel() -> bool:
     """Whether the processor is one that PyTorch's products (MKL's) were written for."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        told = platform.processor()
-    return "GenuineIntel" in told and torch.backends.mkl.is_available()
+    return "GenuineIntel" in _processor() and torch.backends.mkl.is_available()
+
+
+def has_units(dtype: torch.dtype) -> bool:
+    """Whether the processor has units for whole tiles of such numbers (AMX), which PyTorch's kernels take."""
+    return dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
 
 
 def compiler() -> str | None:
@@ -103,13 +104,19 @@ def _compile(source: Path, found: str, said: list[str], made: Path) -> None:
 
 def _mark(source: Path, found: str, said: list[str]) -> str:
     """Tell kernels apart by all that makes one: sources, flags, compiler and processor."""
-    try:
-        processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
+    told = _processor().splitlines()
+    processor = next((line for line in told if line.startswith("flags")), platform.processor())
     sources = (each.read_text() for each in (source, _SHARED))
     parts = [*sources, *_FLAGS, *said, found, os.stat(found).st_mtime_ns, platform.machine(), processor]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    """Return what the system tells of the processor."""
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
 
 
 @functools.cache

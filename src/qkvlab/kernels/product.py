@@ -74,11 +74,9 @@ class _Declared(dict):
 def _multiplies(dtype: torch.dtype) -> bool:
     if dtype not in (torch.float32, torch.bfloat16) or (dtype == torch.float32 and kernel.is_intel()):
         return False
-    # units for whole tiles of bf16 (AMX) are PyTorch's, too
-    half = dtype == torch.bfloat16
-    if (half and torch.cpu._is_amx_tile_supported()) or not (kernel.is_known() and kernel.works("product")):
+    if kernel.has_units(dtype) or not (kernel.is_known() and kernel.works("product")):
         return False
-    return not half or bool(kernel.compiled("product").qkvlab_multiplies_half())
+    return dtype == torch.float32 or bool(kernel.compiled("product").qkvlab_multiplies_half())
 
 
 def _laid(x: Tensor) -> tuple[Any, Any]:

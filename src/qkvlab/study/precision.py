@@ -48,8 +48,7 @@ def _open(spec: Spec) -> dict[str, str]:
 def _begun(spec: Spec, out: Path) -> Products | None:
     if not _open(spec) or not Store.begun(out):
         return None
-    with Store.read(out) as store:
-        facts = [each["facts"] for each in store.registration["tasks"] if each["task"] in _open(spec)]
+    facts = [each["facts"] for each in Store.registered(out)["tasks"] if each["task"] in _open(spec)]
     return next((each["products"] for each in facts if "products" in each), "fp32")
 
 

@@ -43,11 +43,7 @@ class Store:
     def __init__(self, path: Path, db: sqlite3.Connection, lock: WriterLock | None) -> None:
         """Take over an open file; every record is read here once, so that damage shows before work begins."""
         self._path, self._db, self._lock = path, db, lock
-        row = db.execute("SELECT registration, qkvlab, checksum FROM study").fetchone()
-        if row is None or checksum(row[:2], []) != row[2]:
-            raise damaged(path, "its registration is not what was written")
-        self.registration: dict[str, Any] = json.loads(row[0])
-        self._version: str = row[1]
+        self.registration, self._version = _registered(path, db)
         for _ in self._verified():
             pass
         self.sessions()
@@ -107,6 +103,22 @@ class Store:
                 store.close()
                 raise
         return store
+
+    @classmethod
+    def registered(cls, folder: Path) -> dict[str, Any]:
+        """Return what is registered in `folder`, where a study was begun; its records are not looked at.
+
+        Raises:
+            StoreError: its file cannot be used.
+        """
+        path = folder / STORE_NAME
+        with one_at_a_time:
+            db = open_checked(path, writer=False)
+            try:
+                with explained(path):
+                    return _registered(path, db)[0]
+            finally:
+                db.close()
 
     @classmethod
     def begun(cls, folder: Path) -> bool:
@@ -250,6 +262,14 @@ class Store:
             yield row, reason, mine
         if of:
             raise damaged(self._path, "it has numbers that belong to no record")
+
+
+def _registered(path: Path, db: sqlite3.Connection) -> tuple[dict[str, Any], str]:
+    """Return the registration of an open file and the version that wrote it."""
+    row = db.execute("SELECT registration, qkvlab, checksum FROM study").fetchone()
+    if row is None or checksum(row[:2], []) != row[2]:
+        raise damaged(path, "its registration is not what was written")
+    return json.loads(row[0]), row[1]
 
 
 def _is_there(path: Path) -> bool:
